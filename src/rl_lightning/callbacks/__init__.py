@@ -1,0 +1,8 @@
+"""What happens beside learning."""
+
+from rl_lightning.callbacks.experience_monitor import ExperienceMonitor
+from rl_lightning.callbacks.game_writer import GameWriter
+from rl_lightning.callbacks.target_network import TargetNetwork
+from rl_lightning.callbacks.tracking import MLflowTracker, TrackConfig
+
+__all__ = ["ExperienceMonitor", "GameWriter", "MLflowTracker", "TargetNetwork", "TrackConfig"]

@@ -1,0 +1,140 @@
+"""The collector: vector environments, the policy in the loop, and the counts of both."""
+
+from collections import deque
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium.vector import VectorEnv
+
+from rl_lightning.experience import Exploration, Policy, Rollout
+
+Array = npt.NDArray[Any]
+
+
+class Collector:
+    """Steps N environment copies under a policy and keeps what lasts between rollouts.
+
+    All state of the experience stands here and not in a generator's locals, because a
+    DataLoader's `__iter__` begins anew every epoch while the games go on.
+
+    Attributes:
+        env_steps: Environment steps taken, over all copies and ranks. The row in which
+            a copy resets is none: its action is ignored.
+        finished: Return and length of the last 100 games that ended here.
+    """
+
+    def __init__(self, envs: VectorEnv[Any, Any, Any], gamma: float, world_size: int = 1) -> None:
+        self.envs = envs
+        self.gamma = gamma
+        self.world_size = world_size
+        self.env_steps = 0
+        self.finished: deque[tuple[float, int]] = deque(maxlen=100)
+        self.generator = torch.Generator()
+        self._observations: Array | None = None
+
+    @property
+    def num_envs(self) -> int:
+        """Copies of the environment."""
+        return self.envs.num_envs
+
+    def reset(self, seed: int) -> None:
+        """Begin a new game in every copy; the counts go on."""
+        self._observations, _ = self.envs.reset(seed=seed)
+        self._ended = np.zeros(self.num_envs, dtype=np.bool_)
+        self._returns = np.zeros(self.num_envs)
+        self._lengths = np.zeros(self.num_envs, dtype=np.int64)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the copies have been reset."""
+        return self._observations is not None
+
+    def collect(self, policy: Policy, num_steps: int, *, explore: bool = True) -> Rollout:
+        """Play `num_steps` steps in every copy.
+
+        Args:
+            policy: Chooses the actions.
+            num_steps: T.
+            explore: Whether it explores, drawing from this collector's `generator`.
+
+        Returns:
+            A rollout on the CPU, `observations` one row longer than the rest.
+        """
+        assert self._observations is not None, "reset the collector before the first rollout"
+        shape = (num_steps, self.num_envs)
+        space = self.envs.single_observation_space
+        observations = np.empty(
+            (num_steps + 1, self.num_envs, *(space.shape or ())), tensor_dtype(space)
+        )
+        actions: list[Array] = []
+        rewards = np.empty(shape, np.float32)
+        terminated = np.empty(shape, np.bool_)
+        ends = np.empty(shape, np.bool_)
+        mask = np.empty(shape, np.bool_)
+
+        for t in range(num_steps):
+            observations[t] = self._observations
+            np.logical_not(self._ended, out=mask[t])
+            exploration = Exploration(self.env_steps, self.generator) if explore else None
+            actions.append(act(policy, observations[t], exploration))
+            self._observations, rewards[t], terminated[t], truncated, _ = self.envs.step(
+                within_bounds(self.envs.single_action_space, actions[t])
+            )
+            np.logical_or(terminated[t], truncated, out=ends[t])
+            self._count(rewards[t], ends[t], mask[t])
+        observations[num_steps] = self._observations
+
+        return Rollout(
+            observations=torch.from_numpy(observations),
+            actions=torch.from_numpy(np.stack(actions)),
+            rewards=torch.from_numpy(rewards),
+            discounts=torch.from_numpy(np.where(terminated, np.float32(0), np.float32(self.gamma))),
+            ends=torch.from_numpy(ends),
+            mask=torch.from_numpy(mask),
+        )
+
+    def _count(self, rewards: Array, ends: Array, mask: Array) -> None:
+        self.env_steps += int(np.count_nonzero(mask)) * self.world_size
+        self._returns += rewards
+        self._lengths += mask
+        self._ended = ends
+        if ends.any():
+            self.finished.extend(
+                zip(self._returns[ends].tolist(), self._lengths[ends].tolist(), strict=True)
+            )
+            self._returns[ends] = 0.0
+            self._lengths[ends] = 0
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.envs.close()
+
+
+# Around the policy alone: a tensor made in inference mode could not enter a loss.
+@torch.inference_mode()
+def act(policy: Policy, observations: Array, exploration: Exploration | None) -> Array:
+    """The policy's actions [N, ...] for `observations` [N, ...], through its device and back."""
+    batch = torch.from_numpy(observations).to(policy.device)
+    actions: Array = policy.act(batch, exploration).cpu().numpy()
+    return actions
+
+
+def tensor_dtype(space: gym.Space[Any]) -> np.dtype[Any]:
+    """The dtype that observations are kept in: networks compute in float32, so MuJoCo's float64
+    is halved on arrival, and everything else (uint8 above all) stays as it is.
+    """
+    dtype = np.dtype(space.dtype)
+    return np.dtype(np.float32) if dtype == np.float64 else dtype
+
+
+def within_bounds(space: gym.Space[Any], actions: Array) -> Array:
+    """Clip continuous actions to the box, at the environment's door alone.
+
+    The rollout keeps the unclipped sample, whose log-probability the loss is about.
+    """
+    if isinstance(space, gym.spaces.Box):
+        return np.clip(actions, space.low, space.high)
+    return actions

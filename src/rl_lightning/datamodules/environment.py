@@ -1,0 +1,166 @@
+"""What every datamodule that plays in environments shares."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from rl_lightning.datamodules.collector import Collector
+from rl_lightning.datamodules.environments import describe, make_rendered_env, make_vector_env
+from rl_lightning.datamodules.evaluation import EvaluationDataset, GameDataset
+from rl_lightning.errors import ConfigurationError
+from rl_lightning.experience import EnvironmentSpec, Episodes, Game, Policy
+from rl_lightning.seeding import stream_seed, torch_stream
+
+
+class EnvironmentDataModule(LightningDataModule):
+    """Owns the environments, the collector and the evaluation games.
+
+    Subclasses say what a training batch is. γ stands here because it belongs to the
+    Markov decision process, beside states, actions, rewards and dynamics.
+
+    Args:
+        env_id: A Gymnasium environment id, such as CartPole-v1.
+        env_kwargs: Keyword arguments for making it.
+        num_envs: Copies that training plays in at once, on each rank.
+        gamma: Discount factor γ.
+        eval_episodes: Whole games of a validation or test.
+        num_eval_envs: Copies that play them, a divisor of `eval_episodes`.
+        predict_episodes: Games that `predict` plays and records.
+        seed: Of every random stream here; the command line passes --seed_everything.
+
+    Raises:
+        ConfigurationError: If a value or the environment cannot be used.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        env_kwargs: Mapping[str, Any] | None = None,
+        num_envs: int = 1,
+        gamma: float = 0.99,
+        eval_episodes: int = 20,
+        num_eval_envs: int = 20,
+        predict_episodes: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        require_positive(
+            num_envs=num_envs,
+            eval_episodes=eval_episodes,
+            num_eval_envs=num_eval_envs,
+            predict_episodes=predict_episodes,
+        )
+        if not 0 <= gamma <= 1:
+            raise ConfigurationError(f"gamma is {gamma}: a discount factor lies in [0, 1]")
+        if eval_episodes % num_eval_envs:
+            raise ConfigurationError(
+                f"eval_episodes {eval_episodes} cannot be shared out evenly over num_eval_envs "
+                f"{num_eval_envs}: make it a multiple"
+            )
+        self.env_id = env_id
+        self.env_kwargs = dict(env_kwargs or {})
+        self.num_envs = num_envs
+        self.gamma = gamma
+        self.eval_episodes = eval_episodes
+        self.num_eval_envs = num_eval_envs
+        self.predict_episodes = predict_episodes
+        self.seed = seed
+        self.environment: EnvironmentSpec = describe(env_id, self.env_kwargs)
+        self.collector: Collector | None = None
+
+    @property
+    def policy(self) -> Policy:
+        """The agent in training, through its narrow face."""
+        assert self.trainer is not None, "a datamodule plays under a Trainer"
+        return cast(Policy, self.trainer.lightning_module)
+
+    @property
+    def rank(self) -> int:
+        """Global rank of this process."""
+        return 0 if self.trainer is None else self.trainer.global_rank
+
+    def setup(self, stage: str) -> None:
+        """Make the training environments."""
+        if stage == "fit" and self.collector is None:
+            envs = make_vector_env(self.env_id, self.num_envs, self.env_kwargs)
+            world_size = 1 if self.trainer is None else self.trainer.world_size
+            self.collector = Collector(envs, self.gamma, world_size)
+
+    def teardown(self, stage: str) -> None:
+        """Close the training environments."""
+        if stage == "fit" and self.collector is not None:
+            self.collector.close()
+
+    def begin_epoch(self) -> Collector:
+        """Give the collector the random streams of the epoch that begins.
+
+        Games go on over epochs; the first ones, and the first after a resume, begin here.
+        """
+        assert self.collector is not None
+        place = {"rank": self.rank, "epoch": self.trainer.current_epoch if self.trainer else 0}
+        self.collector.generator = torch_stream(
+            self.seed, stream="exploration", device=self.policy.device, **place
+        )
+        if not self.collector.ready:
+            self.collector.reset(stream_seed(self.seed, stream="environments", **place))
+        return self.collector
+
+    def statistics(self) -> dict[str, float]:
+        """Metrics of the experience so far, by the names they are logged under."""
+        assert self.collector is not None
+        finished = self.collector.finished
+        if not finished:
+            return {}
+        returns, lengths = zip(*finished, strict=True)
+        return {
+            "train/return": sum(returns) / len(returns),
+            "train/length": sum(lengths) / len(lengths),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must keep of the experience."""
+        return {} if self.collector is None else {"env_steps": self.collector.env_steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting where the checkpoint stopped."""
+        if self.collector is not None:
+            self.collector.env_steps = state_dict["env_steps"]
+
+    def val_dataloader(self) -> DataLoader[Episodes]:
+        """Whole greedy games, the same starts at every validation."""
+        return self._evaluation("validate")
+
+    def test_dataloader(self) -> DataLoader[Episodes]:
+        """Whole greedy games from starts that no validation has seen."""
+        return self._evaluation("test")
+
+    def _evaluation(self, stream: str) -> DataLoader[Episodes]:
+        envs = make_vector_env(self.env_id, self.num_eval_envs, self.env_kwargs)
+        seeds = [
+            stream_seed(self.seed, rank=self.rank, epoch=wave, stream=stream)
+            for wave in range(self.eval_episodes // self.num_eval_envs)
+        ]
+        return DataLoader(EvaluationDataset(envs, self.policy, seeds), batch_size=None)
+
+    def predict_dataloader(self) -> DataLoader[Game]:
+        """Greedy games to look at, with their frames."""
+        envs = make_rendered_env(self.env_id, self.env_kwargs)
+        seeds = [
+            stream_seed(self.seed, rank=self.rank, epoch=game, stream="predict")
+            for game in range(self.predict_episodes)
+        ]
+        return DataLoader(GameDataset(envs, self.policy, self.gamma, seeds), batch_size=None)
+
+
+def require_positive(**sizes: int) -> None:
+    """Check that sizes are at least 1.
+
+    Raises:
+        ConfigurationError: Naming the first that is not.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise ConfigurationError(f"{name} is {size}: it must be at least 1")

@@ -1,0 +1,146 @@
+"""Off-policy experience: transitions sampled from a replay ring."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader, IterableDataset
+
+from rl_lightning.datamodules.environment import EnvironmentDataModule, require_positive
+from rl_lightning.datamodules.replay_ring import ReplayRing
+from rl_lightning.errors import ConfigurationError
+from rl_lightning.experience import Transitions
+from rl_lightning.seeding import numpy_stream
+
+
+class ReplayDataModule(EnvironmentDataModule):
+    """Experience replay: every update collects a little and samples a minibatch of the past.
+
+    Source: Mnih et al. 2013, Algorithm 1 (Lin 1993). A checkpoint does not hold the
+    ring: a resumed run first refills it to `warmup_env_steps` with its current policy,
+    without an update, and says so.
+
+    Args:
+        env_id: A Gymnasium environment id, such as CartPole-v1.
+        env_kwargs: Keyword arguments for making it.
+        num_envs: Copies that training plays in at once, on each rank.
+        gamma: Discount factor γ.
+        env_steps_per_update: Environment steps, over this rank's copies, between two
+            updates: the inverse of the replay ratio. A multiple or a divisor of `num_envs`.
+        batch_size: Transitions of an update, on each rank.
+        capacity: Transitions that the ring keeps, on each rank.
+        warmup_env_steps: Environment steps before the first update.
+        n_step: Steps of reward before the bootstrap.
+        updates_per_epoch: Updates between two validations.
+        replay_device: Where the ring's tensors live.
+        eval_episodes: Whole games of a validation or test.
+        num_eval_envs: Copies that play them, a divisor of `eval_episodes`.
+        predict_episodes: Games that `predict` plays and records.
+        seed: Of every random stream here; the command line passes --seed_everything.
+
+    Raises:
+        ConfigurationError: If a value or the environment cannot be used.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        env_kwargs: Mapping[str, Any] | None = None,
+        num_envs: int = 1,
+        gamma: float = 0.99,
+        env_steps_per_update: int = 4,
+        batch_size: int = 32,
+        capacity: int = 100_000,
+        warmup_env_steps: int = 1_000,
+        n_step: int = 1,
+        updates_per_epoch: int = 1_000,
+        replay_device: str = "cpu",
+        eval_episodes: int = 20,
+        num_eval_envs: int = 20,
+        predict_episodes: int = 1,
+        seed: int = 0,
+    ) -> None:
+        require_positive(
+            env_steps_per_update=env_steps_per_update,
+            batch_size=batch_size,
+            capacity=capacity,
+            warmup_env_steps=warmup_env_steps,
+            n_step=n_step,
+            updates_per_epoch=updates_per_epoch,
+        )
+        super().__init__(
+            env_id=env_id,
+            env_kwargs=env_kwargs,
+            num_envs=num_envs,
+            gamma=gamma,
+            eval_episodes=eval_episodes,
+            num_eval_envs=num_eval_envs,
+            predict_episodes=predict_episodes,
+            seed=seed,
+        )
+        if capacity < batch_size:
+            raise ConfigurationError(
+                f"capacity {capacity} is smaller than batch_size {batch_size}: "
+                "the replay must hold at least one batch"
+            )
+        if env_steps_per_update % num_envs and num_envs % env_steps_per_update:
+            raise ConfigurationError(
+                f"env_steps_per_update {env_steps_per_update} is neither a multiple nor a divisor "
+                f"of num_envs {num_envs}: all copies step together, so choose one that is"
+            )
+        if capacity < num_envs * max(1, env_steps_per_update // num_envs):
+            raise ConfigurationError(
+                f"capacity {capacity} cannot hold what is collected for one update: with num_envs "
+                f"{num_envs} and env_steps_per_update {env_steps_per_update}, raise it"
+            )
+        self.env_steps_per_update = env_steps_per_update
+        self.batch_size = batch_size
+        self.capacity = capacity
+        self.warmup_env_steps = warmup_env_steps
+        self.n_step = n_step
+        self.updates_per_epoch = updates_per_epoch
+        self.ring = ReplayRing(capacity, num_envs, n_step, replay_device)
+
+    def train_dataloader(self) -> DataLoader[Transitions]:
+        """Whole minibatches, collected and sampled as the Trainer asks."""
+        return DataLoader(ReplayDataset(self), batch_size=None)
+
+    def statistics(self) -> dict[str, float]:
+        """Metrics of the experience so far, by the names they are logged under."""
+        return {**super().statistics(), "replay/size": float(len(self.ring))}
+
+
+class ReplayDataset(IterableDataset[Transitions]):
+    """One epoch of minibatches.
+
+    Sized, because Lightning fetches one batch ahead of an unsized iterable: each update
+    would then learn from experience of the policy before the last.
+    """
+
+    def __init__(self, data: ReplayDataModule) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        """Updates of an epoch."""
+        return self.data.updates_per_epoch
+
+    def __iter__(self) -> Iterator[Transitions]:
+        """Collect and sample; the games and the ring are the datamodule's and go on."""
+        data, ring = self.data, self.data.ring
+        collector = data.begin_epoch()
+        epoch = data.trainer.current_epoch if data.trainer else 0
+        rng = numpy_stream(data.seed, rank=data.rank, epoch=epoch, stream="replay")
+        steps_per_collection = max(1, data.env_steps_per_update // data.num_envs)
+        updates_per_collection = max(1, data.num_envs // data.env_steps_per_update)
+
+        if ring.inserted == 0 and collector.env_steps > 0:
+            rank_zero_info(
+                f"The replay is not in the checkpoint: refilling {data.warmup_env_steps:,} "
+                "environment steps with the current policy before the next update."
+            )
+        while ring.inserted * data.num_envs < data.warmup_env_steps or len(ring) == 0:
+            ring.extend(collector.collect(data.policy, 1))
+        for update in range(len(self)):
+            if update % updates_per_collection == 0:
+                ring.extend(collector.collect(data.policy, steps_per_collection))
+            yield ring.sample(data.batch_size, rng)

@@ -1,0 +1,9 @@
+"""Errors that are for people."""
+
+
+class ConfigurationError(ValueError):
+    """Something asked for cannot be done.
+
+    The message is one line: what was asked, what is wrong and what to do. The
+    command line prints it without a traceback and exits with status 2.
+    """

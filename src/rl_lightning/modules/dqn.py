@@ -1,0 +1,121 @@
+"""Deep Q-learning with experience replay."""
+
+import copy
+from typing import Literal
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+
+from rl_lightning.errors import ConfigurationError
+from rl_lightning.experience import EnvironmentSpec, Exploration, Transitions
+from rl_lightning.modules.agent import Agent
+from rl_lightning.modules.networks import NetworkName, QNetwork, make_body
+from rl_lightning.targets import (
+    double_q_target,
+    linear_schedule,
+    q_learning_target,
+    td_error,
+    td_loss,
+)
+
+
+class DQN(Agent):
+    """The lecture's Algorithm 1: Q-learning with a network and experience replay.
+
+    The loss at iteration i is L_i(θ_i) = E[(y_i − Q(s, a; θ_i))²] with
+    y_i = r + γ max_a' Q(s', a'; θ_{i−1}). The θ_{i−1} are `target_network`, a frozen
+    copy that the callback `TargetNetwork` renews.
+
+    Source: Mnih et al. 2013 and 2015; double: van Hasselt et al. 2016; dueling: Wang
+    et al. 2016.
+
+    Args:
+        environment: Shapes of the environment; the command line takes them from the data.
+        network: "mlp", or one of the two Atari networks, of 2013 and of 2015 ("nature").
+        hidden_sizes: Units of the mlp's hidden layers.
+        dueling: Split Q into V and the advantages of the actions.
+        double: Let the online network choose the action that the target network rates.
+        loss: "squared", the lecture's, or "huber", whose gradient is the error clipped to ±1.
+        epsilon_start: Share of random actions at first.
+        epsilon_end: Share of random actions at last.
+        epsilon_env_steps: Environment steps from the one to the other.
+        optimizer: Makes the optimizer from the parameters.
+
+    Raises:
+        ConfigurationError: If the actions are not discrete or no network fits.
+    """
+
+    def __init__(
+        self,
+        environment: EnvironmentSpec,
+        network: NetworkName = "mlp",
+        hidden_sizes: tuple[int, ...] = (128, 128),
+        dueling: bool = False,
+        double: bool = False,
+        loss: Literal["squared", "huber"] = "squared",
+        epsilon_start: float = 1.0,
+        epsilon_end: float = 0.05,
+        epsilon_env_steps: int = 10_000,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+    ) -> None:
+        super().__init__(optimizer)
+        self.save_hyperparameters(ignore=["optimizer"])
+        num_actions = environment["num_actions"]
+        if num_actions is None:
+            raise ConfigurationError(
+                f"DQN takes the maximum over discrete actions, and {environment['env_id']} has "
+                "continuous ones: use A2C or Reinforce there"
+            )
+        self.num_actions = num_actions
+        self.double = double
+        self.loss = loss
+        self.epsilon_start = epsilon_start
+        self.epsilon_end = epsilon_end
+        self.epsilon_env_steps = epsilon_env_steps
+        self.epsilon = epsilon_start
+        body = make_body(environment, network, hidden_sizes)
+        self.q_network = QNetwork(body, num_actions, dueling)
+        self.target_network = copy.deepcopy(self.q_network).requires_grad_(False)
+
+    def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
+        """ε-greedy with a draw for each copy; greedy without exploration."""
+        greedy: Tensor = self.q_network(observations).argmax(dim=1)
+        if exploration is None:
+            return greedy
+        self.epsilon = linear_schedule(
+            exploration.env_steps, self.epsilon_start, self.epsilon_end, self.epsilon_env_steps
+        )
+        draws = torch.rand(
+            (2, len(greedy)), generator=exploration.generator, device=greedy.device
+        )
+        random = (draws[1] * self.num_actions).long()
+        return torch.where(draws[0] < self.epsilon, random, greedy)
+
+    def values(self, observations: Tensor) -> Tensor:
+        """max_a Q(s, a)."""
+        best: Tensor = self.q_network(observations).amax(dim=1)
+        return best
+
+    def training_step(self, batch: Transitions, batch_idx: int) -> Tensor:
+        """The mean loss of one minibatch."""
+        q_values = self.q_network(batch.observations)
+        error = td_error(q_values, batch.actions, self._targets(batch))
+        loss = td_loss(error, self.loss).mean()
+        if self.is_logging(batch_idx):
+            self.log_dict(
+                {
+                    "train/loss": loss.detach(),
+                    "train/q_mean": q_values.detach().mean(),
+                    "train/epsilon": self.epsilon,
+                }
+            )
+        return loss
+
+    @torch.no_grad()
+    def _targets(self, batch: Transitions) -> Tensor:
+        next_q_values = self.target_network(batch.next_observations)
+        if not self.double:
+            return q_learning_target(batch.rewards, batch.discounts, next_q_values)
+        next_online = self.q_network(batch.next_observations)
+        return double_q_target(batch.rewards, batch.discounts, next_q_values, next_online)
