@@ -3,17 +3,15 @@
 An experiment is one YAML file; every value in it can be overridden by a flag of its path.
 """
 
+import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-import rl_lightning.callbacks
-import rl_lightning.datamodules
-import rl_lightning.modules
 from rl_lightning.callbacks.tracking import TrackConfig, run_folder
 from rl_lightning.errors import ConfigurationError
 
@@ -55,19 +53,18 @@ class _CLI(LightningCLI):
             _check_fits(Path(checkpoint), self.model)
 
     def after_fit(self) -> None:
-        trainer = self.trainer
-        if not trainer.is_global_zero:
+        """End on one line: how good the agent is, and where it and its run are."""
+        if not self.trainer.is_global_zero:
             return
-        greedy = trainer.callback_metrics.get("val/return")
-        checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "")
-        best = getattr(trainer.checkpoint_callback, "best_model_score", None)
-        parts = []
-        if greedy is not None:
-            parts.append(f"Greedy return {greedy:.1f}" + ("" if best is None else f", best {best:.1f}"))
+        checkpoint = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        score = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
+        monitor = getattr(self.trainer.checkpoint_callback, "monitor", None)
+        what = "Greedy return" if monitor == "val/return" else monitor
+        said = [] if score is None else [f"{what} {score:.4g}"]
         if checkpoint:
-            parts.append(f"checkpoint {Path(checkpoint).resolve().relative_to(Path.cwd())}")
-        parts.append(f"run {run_folder(trainer)}")
-        print("; ".join(parts), flush=True)
+            said.append(f"checkpoint {os.path.relpath(checkpoint)}")
+        said.append(f"run {run_folder(self.trainer)}")
+        print(", ".join(said), flush=True)
 
 
 def _check_fits(path: Path, model: LightningModule) -> None:

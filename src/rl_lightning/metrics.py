@@ -1,6 +1,7 @@
-"""Statistics of whole games."""
+"""Statistics of whole games, and when a metric is worth computing."""
 
 import torch
+from lightning import Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -51,3 +52,12 @@ class EpisodeStatistics(Metric):
             "length": lengths.double().mean(),
             "episodes": torch.tensor(float(returns.numel()), device=returns.device),
         }
+
+
+def is_logging(trainer: Trainer) -> bool:
+    """Whether the logger takes this update's metrics.
+
+    Between two of `log_every_n_steps` a metric would cost as much as a small network's
+    layer and be thrown away. Lightning's own test, so that the two never disagree.
+    """
+    return bool(trainer._logger_connector.should_update_logs)

@@ -25,9 +25,7 @@ def stream_seed(seed: int, *, rank: int = 0, epoch: int = 0, stream: str) -> int
     return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 2)
 
 
-def numpy_stream(
-    seed: int, *, rank: int = 0, epoch: int = 0, stream: str
-) -> np.random.Generator:
+def numpy_stream(seed: int, *, rank: int = 0, epoch: int = 0, stream: str) -> np.random.Generator:
     """A NumPy generator for one stream; see `stream_seed`."""
     return np.random.default_rng(stream_seed(seed, rank=rank, epoch=epoch, stream=stream))
 

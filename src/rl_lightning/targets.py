@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 def q_learning_target(rewards: Tensor, discounts: Tensor, next_q_values: Tensor) -> Tensor:
-    """y = r + γ max_a' Q(s', a'; θ⁻), the target of the lecture's Algorithm 1.
+    """Y = r + γ max_a' Q(s', a'; θ⁻), the target of the lecture's Algorithm 1.
 
     Source: Mnih et al. 2013, equation 2, with θ⁻ the parameters θ_{i−1}.
 
@@ -26,7 +26,7 @@ def q_learning_target(rewards: Tensor, discounts: Tensor, next_q_values: Tensor)
 def double_q_target(
     rewards: Tensor, discounts: Tensor, next_q_values: Tensor, next_online_q_values: Tensor
 ) -> Tensor:
-    """y = r + γ Q(s', argmax_a' Q(s', a'; θ); θ⁻): the online network chooses, the target rates.
+    """Y = r + γ Q(s', argmax_a' Q(s', a'; θ); θ⁻): the online network chooses, the target rates.
 
     Source: van Hasselt et al. 2016, equation 4.
 
@@ -82,10 +82,3 @@ def td_loss(error: Tensor, kind: Literal["squared", "huber"]) -> Tensor:
     if kind == "squared":
         return error.square()
     return functional.huber_loss(error, torch.zeros_like(error), reduction="none")
-
-
-def linear_schedule(step: int, start: float, end: float, steps: int) -> float:
-    """From `start` at step 0 to `end` at step `steps`, and `end` from there on."""
-    if step >= steps:
-        return end
-    return start + (end - start) * step / steps

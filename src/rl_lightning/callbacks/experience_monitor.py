@@ -5,6 +5,9 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from rl_lightning.metrics import is_logging
 
 
 class ExperienceMonitor(Callback):
@@ -22,36 +25,43 @@ class ExperienceMonitor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log at every `log_every_n_steps`-th update."""
-        if (batch_idx + 1) % trainer.log_every_n_steps:
+        if not is_logging(trainer):
             return
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         seconds = time.perf_counter() - self._time
+        data = _experience(trainer)
         env_steps = data.collector.env_steps
-        statistics = data.statistics()
-        self.log_dict(statistics, prog_bar=False)
-        if "train/return" in statistics:
-            self.log("return", statistics["train/return"], prog_bar=True, logger=False)
-        self._log_step(env_steps)
-        self.log("env_steps", float(env_steps), prog_bar=True, logger=False)
+        updates_per_second = (trainer.global_step - self._updates) / seconds
         steps_per_second = (env_steps - self._env_steps) / seconds
-        self.log("steps/s", steps_per_second, prog_bar=True, logger=False)
-        self.log("speed/env_steps_per_second", steps_per_second)
-        updates = trainer.global_step - self._updates
-        self.log("speed/updates_per_second", updates / seconds)
+        statistics = data.statistics()
+        pl_module.log_dict(
+            {
+                **statistics,
+                "speed/env_steps_per_second": steps_per_second,
+                "speed/updates_per_second": updates_per_second,
+                "step": _step(env_steps),
+            }
+        )
+        on_bar = {"env_steps": _step(env_steps), "steps/s": steps_per_second}
+        if "train/return" in statistics:
+            on_bar["return"] = statistics["train/return"]
+        pl_module.log_dict(on_bar, prog_bar=True, logger=False)
         self._start_clock(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the validation at its place on the x-axis."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if trainer.training:
-            self._log_step(data.collector.env_steps)
+        if trainer.state.fn == TrainerFn.FITTING:
+            pl_module.log("step", _step(_experience(trainer).collector.env_steps))
 
     def _start_clock(self, trainer: Trainer) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._time = time.perf_counter()
-        self._env_steps = data.collector.env_steps
+        self._env_steps = _experience(trainer).collector.env_steps
         self._updates = trainer.global_step
 
-    def _log_step(self, env_steps: int) -> None:
-        # Lightning turns Python numbers into float32, which counts to 2²⁴ only.
-        self.log("step", torch.tensor(env_steps, dtype=torch.float64))
+
+def _experience(trainer: Trainer) -> Any:
+    return trainer.datamodule  # type: ignore[attr-defined]
+
+
+def _step(env_steps: int) -> torch.Tensor:
+    # Lightning turns Python numbers into float32, which counts to 2²⁴ only.
+    return torch.tensor(env_steps, dtype=torch.float64)

@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from rl_lightning.experience import Game
 from rl_lightning.callbacks.tracking import run_folder
+from rl_lightning.experience import Game
 
 
 class GameWriter(BasePredictionWriter):

@@ -38,6 +38,6 @@ class TargetNetwork(Callback):
         """Renew after every `every_n_updates`-th update."""
         if trainer.global_step % self.every_n_updates:
             return
-        self._average(
-            [*pl_module.target_network.parameters()], [*pl_module.q_network.parameters()], 0
-        )
+        target = pl_module.get_submodule("target_network").parameters()
+        online = pl_module.get_submodule("q_network").parameters()
+        self._average([*target], [*online], 0)

@@ -110,6 +110,4 @@ class TrackConfig(SaveConfigCallback):
                 assert logger.run_id is not None
                 logger.experiment.log_text(logger.run_id, config, self.config_filename)
                 for library in LIBRARIES:
-                    logger.experiment.set_tag(
-                        logger.run_id, f"version.{library}", version(library)
-                    )
+                    logger.experiment.set_tag(logger.run_id, f"version.{library}", version(library))

@@ -123,8 +123,10 @@ def act(policy: Policy, observations: Array, exploration: Exploration | None) ->
 
 
 def tensor_dtype(space: gym.Space[Any]) -> np.dtype[Any]:
-    """The dtype that observations are kept in: networks compute in float32, so MuJoCo's float64
-    is halved on arrival, and everything else (uint8 above all) stays as it is.
+    """The dtype in which observations are kept.
+
+    Networks compute in float32, so MuJoCo's float64 is halved on arrival; everything
+    else, uint8 above all, stays as it is.
     """
     dtype = np.dtype(space.dtype)
     return np.dtype(np.float32) if dtype == np.float64 else dtype

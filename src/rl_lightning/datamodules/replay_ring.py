@@ -15,8 +15,10 @@ class ReplayRing:
 
     Each observation stands once: what followed row t is row t + 1 of the same copy,
     a true final observation included (see `Rollout`). The newest observation waits
-    in the row that the next insertion begins with. Tensors are allocated on the first
+    in the row that the next insertion begins with. All memory is taken on the first
     insertion, in the dtypes that arrive (uint8 stays uint8), and written in place.
+    Observations and actions live on `device`; the few bytes a row of rewards,
+    discounts and marks stay on the host, where indices are computed without waiting.
 
     Which rows are drawn (`draw`) and what is made of them (`gather`) are apart, so
     another distribution over rows needs no other ring.
@@ -25,7 +27,7 @@ class ReplayRing:
         capacity: Transitions to keep, over all copies.
         num_envs: N.
         n_step: Steps of reward before the bootstrap.
-        device: Where the tensors live.
+        device: Where observations and actions live.
     """
 
     def __init__(
@@ -37,9 +39,12 @@ class ReplayRing:
         # n − 1 rows that wait for the rewards to come, and one for the newest observation.
         self.num_rows = capacity // num_envs + n_step
         self.inserted = 0
-        # On the host: every draw asks it, and an answer from a GPU would be waited for.
-        self._mask = np.zeros((self.num_rows, num_envs), np.bool_)
+        self._rewards = np.zeros((self.num_rows, num_envs), np.float32)
+        self._discounts = np.zeros_like(self._rewards)
+        self._ends = np.zeros((self.num_rows, num_envs), np.bool_)
+        self._mask = np.zeros_like(self._ends)
         self._observations: Tensor | None = None
+        self._actions: Tensor | None = None
 
     def __len__(self) -> int:
         """Rows times copies that a draw chooses from, rows of resets among them."""
@@ -47,37 +52,29 @@ class ReplayRing:
 
     def extend(self, rollout: Rollout) -> None:
         """Insert the T rows of a rollout that goes on where the last one stopped."""
-        if self._observations is None:
-            self._allocate(rollout)
         num_steps = rollout.rewards.shape[0]
         assert num_steps < self.num_rows, f"{num_steps} rows into a ring of {self.num_rows}"
-        rows = np.arange(self.inserted, self.inserted + num_steps) % self.num_rows
-        self._mask[rows] = rollout.mask.numpy()
+        if self._observations is None or self._actions is None:
+            self._observations = self._rows_like(rollout.observations)
+            self._actions = self._rows_like(rollout.actions)
         start = self.inserted % self.num_rows
-        assert self._observations is not None
         for ring, values in (
+            (torch.from_numpy(self._rewards), rollout.rewards),
+            (torch.from_numpy(self._discounts), rollout.discounts),
+            (torch.from_numpy(self._ends), rollout.ends),
+            (torch.from_numpy(self._mask), rollout.mask),
             (self._actions, rollout.actions),
-            (self._rewards, rollout.rewards),
-            (self._discounts, rollout.discounts),
-            (self._ends, rollout.ends),
             (self._observations, rollout.observations),
         ):
-            first = min(len(values), self.num_rows - start)
-            ring[start : start + first].copy_(values[:first])
-            ring[: len(values) - first].copy_(values[first:])
+            before_wrap = min(len(values), self.num_rows - start)
+            ring[start : start + before_wrap] = values[:before_wrap]
+            if before_wrap < len(values):
+                ring[: len(values) - before_wrap] = values[before_wrap:]
         self.inserted += num_steps
 
-    def _allocate(self, rollout: Rollout) -> None:
-        def rows_like(values: Tensor) -> Tensor:
-            return torch.zeros(
-                (self.num_rows, *values.shape[1:]), dtype=values.dtype, device=self.device
-            )
-
-        self._observations = rows_like(rollout.observations)
-        self._actions = rows_like(rollout.actions)
-        self._rewards = rows_like(rollout.rewards)
-        self._discounts = rows_like(rollout.discounts)
-        self._ends = rows_like(rollout.ends)
+    def _rows_like(self, values: Tensor) -> Tensor:
+        shape = (self.num_rows, *values.shape[1:])
+        return torch.zeros(shape, dtype=values.dtype, device=self.device)
 
     def draw(self, batch_size: int, rng: np.random.Generator) -> tuple[IndexArray, IndexArray]:
         """Draw rows and copies uniformly, with replacement, never a row of a reset.
@@ -90,7 +87,7 @@ class ReplayRing:
         flat = rng.integers(len(self), size=batch_size)
         while True:
             rows, copies = oldest + flat // self.num_envs, flat % self.num_envs
-            resets = np.flatnonzero(~self._mask[rows % self.num_rows, copies])
+            resets = np.flatnonzero(~self._mask.take(self._flat(rows, copies)))
             if resets.size == 0:
                 return rows, copies
             flat[resets] = rng.integers(len(self), size=resets.size)
@@ -102,31 +99,32 @@ class ReplayRing:
         true final observation, weighted by its discount.
         """
         assert self._observations is not None
-        step = torch.from_numpy(rows).to(self.device)
-        copy = torch.from_numpy(copies).to(self.device)
-        start = (step % self.num_rows) * self.num_envs + copy
-
-        index = start
-        rewards = self._rewards.view(-1)[index]
-        discounts = self._discounts.view(-1)[index]
-        going = ~self._ends.view(-1)[index]
-        step = step + 1
+        assert self._actions is not None
+        start = self._flat(rows, copies)
+        rewards = self._rewards.take(start)
+        discounts = self._discounts.take(start)
+        going = ~self._ends.take(start)
+        rows = rows + 1
         for _ in range(1, self.n_step):
-            index = (step % self.num_rows) * self.num_envs + copy
-            rewards = rewards + going * discounts * self._rewards.view(-1)[index]
-            discounts = torch.where(going, discounts * self._discounts.view(-1)[index], discounts)
-            step = step + going
-            going = going & ~self._ends.view(-1)[index]
-        following = (step % self.num_rows) * self.num_envs + copy
+            index = self._flat(rows, copies)
+            rewards += going * discounts * self._rewards.take(index)
+            discounts *= np.where(going, self._discounts.take(index), np.float32(1))
+            rows = rows + going
+            going &= ~self._ends.take(index)
+        start_index = torch.from_numpy(start).to(self.device)
+        next_index = torch.from_numpy(self._flat(rows, copies)).to(self.device)
 
         observations = self._observations.flatten(0, 1)
         return Transitions(
-            observations=observations[start],
-            actions=self._actions.flatten(0, 1)[start],
-            rewards=rewards,
-            discounts=discounts,
-            next_observations=observations[following],
+            observations=observations.index_select(0, start_index),
+            actions=self._actions.flatten(0, 1).index_select(0, start_index),
+            rewards=torch.from_numpy(rewards).to(self.device),
+            discounts=torch.from_numpy(discounts).to(self.device),
+            next_observations=observations.index_select(0, next_index),
         )
+
+    def _flat(self, rows: IndexArray, copies: IndexArray) -> IndexArray:
+        return rows % self.num_rows * self.num_envs + copies
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Transitions:
         """Draw and gather a batch of B transitions, on the ring's device."""

@@ -37,13 +37,6 @@ class Agent(LightningModule):
         """One optimizer for all that learns."""
         return self._make_optimizer(p for p in self.parameters() if p.requires_grad)
 
-    def is_logging(self, batch_idx: int) -> bool:
-        """Whether the logger takes this update's metrics.
-
-        `self.log` costs as much as a small network's layer, so it is left alone otherwise.
-        """
-        return (batch_idx + 1) % self.trainer.log_every_n_steps == 0
-
     def validation_step(self, batch: Episodes) -> None:
         """Rate greedy games."""
         self._evaluated.update(batch)

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import EnvironmentSpec, Exploration, Transitions
+from rl_lightning.exploration import epsilon_greedy, linear_schedule
+from rl_lightning.metrics import is_logging
 from rl_lightning.modules.agent import Agent
 from rl_lightning.modules.networks import NetworkName, QNetwork, make_body
 from rl_lightning.targets import (
     double_q_target,
-    linear_schedule,
     q_learning_target,
     td_error,
     td_loss,
@@ -68,7 +69,7 @@ class DQN(Agent):
                 "continuous ones: use A2C or Reinforce there"
             )
         self.num_actions = num_actions
-        self.double = double
+        self.double_q = double
         self.loss = loss
         self.epsilon_start = epsilon_start
         self.epsilon_end = epsilon_end
@@ -86,23 +87,19 @@ class DQN(Agent):
         self.epsilon = linear_schedule(
             exploration.env_steps, self.epsilon_start, self.epsilon_end, self.epsilon_env_steps
         )
-        draws = torch.rand(
-            (2, len(greedy)), generator=exploration.generator, device=greedy.device
-        )
-        random = (draws[1] * self.num_actions).long()
-        return torch.where(draws[0] < self.epsilon, random, greedy)
+        return epsilon_greedy(greedy, self.num_actions, self.epsilon, exploration.generator)
 
     def values(self, observations: Tensor) -> Tensor:
         """max_a Q(s, a)."""
         best: Tensor = self.q_network(observations).amax(dim=1)
         return best
 
-    def training_step(self, batch: Transitions, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Transitions) -> Tensor:
         """The mean loss of one minibatch."""
         q_values = self.q_network(batch.observations)
         error = td_error(q_values, batch.actions, self._targets(batch))
         loss = td_loss(error, self.loss).mean()
-        if self.is_logging(batch_idx):
+        if is_logging(self.trainer):
             self.log_dict(
                 {
                     "train/loss": loss.detach(),
@@ -115,7 +112,7 @@ class DQN(Agent):
     @torch.no_grad()
     def _targets(self, batch: Transitions) -> Tensor:
         next_q_values = self.target_network(batch.next_observations)
-        if not self.double:
+        if not self.double_q:
             return q_learning_target(batch.rewards, batch.discounts, next_q_values)
         next_online = self.q_network(batch.next_observations)
         return double_q_target(batch.rewards, batch.discounts, next_q_values, next_online)

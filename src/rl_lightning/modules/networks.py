@@ -1,5 +1,6 @@
 """Networks: bodies that turn observations into features, and the Q-network's heads."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -21,7 +22,7 @@ class MLP(nn.Sequential):
             raise ConfigurationError(f"hidden_sizes are {[*hidden_sizes]}: each is at least 1")
         sizes = [math.prod(observation_shape), *hidden_sizes]
         layers: list[nn.Module] = [nn.Flatten()] if len(observation_shape) > 1 else []
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
         super().__init__(*layers)
         self.features = sizes[-1]
