@@ -46,6 +46,7 @@ class Collector:
         self._ended = np.zeros(self.num_envs, dtype=np.bool_)
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, dtype=np.int64)
+        self._rated = np.ones(self.num_envs, dtype=np.bool_)
 
     @property
     def ready(self) -> bool:
@@ -96,14 +97,41 @@ class Collector:
             mask=torch.from_numpy(mask),
         )
 
+    def collect_episodes(self, policy: Policy, episodes_per_copy: int, seed: int) -> Rollout:
+        """Play exactly so many whole episodes in every copy, from a fresh start.
+
+        The first so many to finish, over all copies, would be the short ones.
+
+        Args:
+            policy: Chooses the actions, exploring.
+            episodes_per_copy: Whole episodes of each copy.
+            seed: Of the fresh start.
+
+        Returns:
+            A rollout as long as the slowest copy needs; the mask is False where a copy
+            had finished. Those steps count as environment steps all the same.
+        """
+        self.reset(seed)
+        missing = np.full(self.num_envs, episodes_per_copy)
+        steps: list[Rollout] = []
+        while (playing := missing > 0).any():
+            self._rated = playing
+            step = self.collect(policy, 1)
+            steps.append(step._replace(mask=step.mask & torch.from_numpy(playing)))
+            missing -= step.ends[0].numpy()
+        observations = [step.observations[:1] for step in steps] + [steps[-1].observations[1:]]
+        columns = zip(*(step[1:] for step in steps), strict=True)
+        return Rollout(torch.cat(observations), *(torch.cat(column) for column in columns))
+
     def _count(self, rewards: Array, ends: Array, mask: Array) -> None:
         self.env_steps += int(np.count_nonzero(mask)) * self.world_size
         self._returns += rewards
         self._lengths += mask
         self._ended = ends
         if ends.any():
+            rated = ends & self._rated
             self.finished.extend(
-                zip(self._returns[ends].tolist(), self._lengths[ends].tolist(), strict=True)
+                zip(self._returns[rated].tolist(), self._lengths[rated].tolist(), strict=True)
             )
             self._returns[ends] = 0.0
             self._lengths[ends] = 0

@@ -12,18 +12,24 @@ from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import EnvironmentSpec
 
 NetworkName = Literal["mlp", "atari_2013", "nature"]
+Activation = Literal["relu", "tanh"]
 
 
 class MLP(nn.Sequential):
-    """Fully connected layers with ReLU between and after them: [B, *shape] → [B, features]."""
+    """Fully connected layers, an activation after each: [B, *shape] → [B, features]."""
 
-    def __init__(self, observation_shape: Sequence[int], hidden_sizes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        observation_shape: Sequence[int],
+        hidden_sizes: Sequence[int],
+        activation: Activation = "relu",
+    ) -> None:
         if min(hidden_sizes, default=1) < 1:
             raise ConfigurationError(f"hidden_sizes are {[*hidden_sizes]}: each is at least 1")
         sizes = [math.prod(observation_shape), *hidden_sizes]
         layers: list[nn.Module] = [nn.Flatten()] if len(observation_shape) > 1 else []
         for fan_in, fan_out in itertools.pairwise(sizes):
-            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+            layers += [nn.Linear(fan_in, fan_out), nn.Tanh() if activation == "tanh" else nn.ReLU()]
         super().__init__(*layers)
         self.features = sizes[-1]
 
@@ -84,7 +90,10 @@ def _image_channels(name: str, observation_shape: Sequence[int]) -> int:
 
 
 def make_body(
-    environment: EnvironmentSpec, network: NetworkName, hidden_sizes: Sequence[int]
+    environment: EnvironmentSpec,
+    network: NetworkName,
+    hidden_sizes: Sequence[int],
+    activation: Activation = "relu",
 ) -> MLP | AtariNetwork2013 | NatureNetwork:
     """The network that turns this environment's observations into `features` features.
 
@@ -101,7 +110,16 @@ def make_body(
         return AtariNetwork2013(shape)
     if network == "nature":
         return NatureNetwork(shape)
-    return MLP(shape, hidden_sizes)
+    return MLP(shape, hidden_sizes, activation)
+
+
+def initialise_orthogonally(module: nn.Module, gain: float = math.sqrt(2)) -> None:
+    """Orthogonal weights times `gain` and zero biases in every layer (Saxe et al. 2014)."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            nn.init.orthogonal_(layer.weight, gain)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
 
 
 class QNetwork(nn.Module):

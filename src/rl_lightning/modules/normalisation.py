@@ -1,0 +1,107 @@
+"""Running statistics of what a policy sees and earns."""
+
+import torch
+from torch import Tensor, nn
+from torch.distributed import ReduceOp, all_reduce, is_available, is_initialized
+
+
+class RunningStatistics(nn.Module):
+    """Mean and variance of everything seen so far, over all ranks.
+
+    They are buffers, so they stand in the checkpoint. They change in `update` alone,
+    which only training calls: evaluation leaves them as they are.
+
+    Source: Chan et al. 1979, the parallel algorithm.
+
+    Args:
+        shape: Of one value.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, shape: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        # float64: a running float32 mean stops moving once the count is large.
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(shape, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, values: Tensor) -> None:
+        """Take in `values` [B, *shape] of this rank, and those of the others.
+
+        Every rank must call this equally often.
+        """
+        assert values.shape[1:] == self.mean.shape, f"values {values.shape}, mean {self.mean.shape}"
+        # Sums about the running mean, which is the same on every rank and near the new one.
+        centred = values.double() - self.mean
+        count = torch.full_like(self.mean, len(values))
+        sums = torch.stack([count, centred.sum(0), centred.square().sum(0)])
+        seen, shift, squares = _over_ranks(sums)
+        total = self.count + seen
+        old_squares = self.variance * self.count
+        self.mean += shift / total
+        self.variance.copy_((old_squares + squares) / total - (shift / total).square())
+        self.count.copy_(total.flatten()[0] if total.ndim else total)
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation, float32."""
+        return self.variance.clamp(min=1e-8).sqrt().float()
+
+
+class ObservationNormaliser(RunningStatistics):
+    """Observations [B, *shape] to zero mean and unit variance, clipped.
+
+    Args:
+        shape: Of one observation.
+        clip: Largest size of what goes out.
+    """
+
+    def __init__(self, shape: tuple[int, ...], clip: float = 10.0) -> None:
+        super().__init__(shape)
+        self.clip = clip
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Normalise with the statistics as they stand."""
+        centred = (observations - self.mean.float()) / self.std
+        return centred.clamp(-self.clip, self.clip)
+
+
+class MovingAverage(nn.Module):
+    """Exponential moving average of scalars over all ranks, unbiased from the first batch on.
+
+    Args:
+        decay: Share of the past that a batch leaves.
+    """
+
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("total", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("weight", torch.zeros((), dtype=torch.float64))
+
+    @property
+    def value(self) -> Tensor:
+        """The average [], float32; 0 before the first batch."""
+        return (self.total / self.weight.clamp(min=1e-12)).float()
+
+    @torch.no_grad()
+    def update(self, values: Tensor) -> None:
+        """Take in the mean of `values` [B], those of all ranks together."""
+        sum_, count = _over_ranks(
+            torch.stack([values.double().sum(), self.total.new_tensor(values.numel())])
+        )
+        self.total.mul_(self.decay).add_((1 - self.decay) * sum_ / count)
+        self.weight.mul_(self.decay).add_(1 - self.decay)
+
+
+def _over_ranks(sums: Tensor) -> Tensor:
+    if is_available() and is_initialized():
+        all_reduce(sums, op=ReduceOp.SUM)
+    return sums

@@ -1,0 +1,169 @@
+"""What REINFORCE and the actor-critic share: a stochastic policy, and maybe a critic."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LinearLR
+
+from rl_lightning.errors import ConfigurationError
+from rl_lightning.experience import EnvironmentSpec, Exploration, Rollout
+from rl_lightning.modules.agent import Agent
+from rl_lightning.modules.distributions import (
+    ActionDistribution,
+    make_head,
+    sample,
+)
+from rl_lightning.modules.networks import (
+    Activation,
+    NetworkName,
+    initialise_orthogonally,
+    make_body,
+)
+from rl_lightning.modules.normalisation import ObservationNormaliser, RunningStatistics
+
+
+class PolicyGradient(Agent):
+    """A policy π_θ that ascends ∇J(θ) ≈ Σ_t ψ_t ∇ log π_θ(a_t | s_t).
+
+    Subclasses say what ψ is. Weights begin orthogonal with gain √2, the value's last
+    layer with gain 1 and the policy's with gain 0.01, so that it begins near uniform.
+
+    Args:
+        environment: Shapes of the environment; the command line takes them from the data.
+        network: "mlp", or one of the two Atari networks.
+        hidden_sizes: Units of the mlp's hidden layers.
+        activation: Of the mlp.
+        has_critic: Whether there is a V_φ.
+        shared_body: Whether V_φ has the policy's body, or one of its own.
+        normalise_observations: Subtract their running mean and divide by their running σ.
+        normalise_returns: Divide rewards by the running σ of returns.
+        initial_log_std: log σ of continuous actions at first.
+        critic_learning_rate: The lecture's β; None takes the policy's α, the optimizer's `lr`.
+        anneal_learning_rates: Let both fall to 0 over the run, linearly in updates.
+        optimizer: Makes the optimizer from the parameters.
+
+    Raises:
+        ConfigurationError: If no network fits the observations.
+    """
+
+    def __init__(
+        self,
+        environment: EnvironmentSpec,
+        network: NetworkName,
+        hidden_sizes: Sequence[int],
+        activation: Activation,
+        has_critic: bool,
+        shared_body: bool,
+        normalise_observations: bool,
+        normalise_returns: bool,
+        initial_log_std: float,
+        critic_learning_rate: float | None,
+        anneal_learning_rates: bool,
+        optimizer: OptimizerCallable,
+    ) -> None:
+        super().__init__(optimizer)
+        self.critic_learning_rate = critic_learning_rate
+        self.anneal_learning_rates = anneal_learning_rates
+        shape = tuple(environment["observation_shape"])
+        self.body = make_body(environment, network, hidden_sizes, activation)
+        initialise_orthogonally(self.body)
+        self.head = make_head(environment, self.body.features, initial_log_std)
+        initialise_orthogonally(self.head, gain=0.01)
+        self.critic_body: nn.Module | None = None
+        self.value_head: nn.Module | None = None
+        if has_critic:
+            self.value_head = nn.Linear(self.body.features, 1)
+            initialise_orthogonally(self.value_head, gain=1.0)
+            if not shared_body:
+                self.critic_body = make_body(environment, network, hidden_sizes, activation)
+                initialise_orthogonally(self.critic_body)
+        self.normaliser = ObservationNormaliser(shape) if normalise_observations else None
+        self.return_statistics = RunningStatistics() if normalise_returns else None
+
+    def policy(self, observations: Tensor) -> ActionDistribution:
+        """π_θ(· | s) for `observations` [B, *observation_shape]."""
+        return self.head(self.body(self._normalised(observations)))
+
+    def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
+        """A draw from the policy for each copy; its mode without exploration."""
+        distribution = self.policy(observations)
+        if exploration is None:
+            return distribution.mode
+        return sample(distribution, exploration.generator)
+
+    def values(self, observations: Tensor) -> Tensor:
+        """V_φ(s) [B] in the environment's rewards; without a critic not a number."""
+        if self.value_head is None:
+            return torch.full((len(observations),), torch.nan, device=self.device)
+        return self.critic(self._normalised(observations)) * self.return_scale
+
+    def critic(self, normalised: Tensor) -> Tensor:
+        """V_φ(s) [B] in units of `return_scale`, of normalised observations."""
+        assert self.value_head is not None
+        body = self.body if self.critic_body is None else self.critic_body
+        values: Tensor = self.value_head(body(normalised))
+        return values.squeeze(-1)
+
+    def policy_and_values(self, observations: Tensor) -> tuple[ActionDistribution, Tensor]:
+        """π_θ(· | s) and V_φ(s) [B], the latter in units of `return_scale`."""
+        normalised = self._normalised(observations)
+        features = self.body(normalised)
+        if self.critic_body is None:
+            assert self.value_head is not None
+            return self.head(features), self.value_head(features).squeeze(-1)
+        return self.head(features), self.critic(normalised)
+
+    @property
+    def return_scale(self) -> Tensor | float:
+        """What rewards are divided by."""
+        return 1.0 if self.return_statistics is None else self.return_statistics.std
+
+    def learn_statistics(self, batch: Rollout, returns: Tensor) -> None:
+        """Take a batch into the running statistics, after it has been learned from.
+
+        So the log-probabilities of an update are those that the actions were drawn with.
+
+        Args:
+            batch: What was learned from.
+            returns: Of its steps [T, N], in units of `return_scale`.
+        """
+        if self.normaliser is not None:
+            self.normaliser.update(batch.observations[:-1][batch.mask])
+        if self.return_statistics is not None:
+            self.return_statistics.update(returns[batch.mask] * self.return_scale)
+
+    def _normalised(self, observations: Tensor) -> Tensor:
+        return observations if self.normaliser is None else self.normaliser(observations)
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer, with the critic's parameters in a group of their own."""
+        critic = [
+            parameter
+            for module in (self.critic_body, self.value_head)
+            if module is not None
+            for parameter in module.parameters()
+        ]
+        ids = {id(parameter) for parameter in critic}
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.parameters() if id(p) not in ids]}
+        ]
+        if critic:
+            rate = self.critic_learning_rate
+            groups.append({"params": critic} if rate is None else {"params": critic, "lr": rate})
+        optimizer = self._make_optimizer(groups)
+        if not self.anneal_learning_rates:
+            return optimizer
+        updates = self.trainer.estimated_stepping_batches
+        if not 0 < updates < float("inf"):
+            raise ConfigurationError(
+                "anneal_learning_rates needs to know where the run ends: give trainer.max_epochs "
+                "or trainer.max_steps"
+            )
+        schedule = LinearLR(optimizer, 1.0, 1e-3, total_iters=int(updates))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
