@@ -1,3 +1,12 @@
 """The algorithms of a lecture on deep reinforcement learning, as LightningModules."""
 
+import gymnasium
+
 __version__ = "0.1.0"
+
+# An entry point as text: the environment is imported when it is first made.
+gymnasium.register(
+    id="rl_lightning/GridWorld-v0",
+    entry_point="rl_lightning.gridworld:GridWorld",
+    max_episode_steps=1_000,
+)

@@ -1,0 +1,174 @@
+"""Time and memory of one sweep of value iteration as the grid grows, plain NumPy beside us.
+
+    python benchmarks/value_iteration.py --max_size 4000 --threads 2
+
+Each measurement runs in a process of its own, whose memory after its imports is taken
+off. Writes `docs/value_iteration_scaling.csv` and `.png`. Linux only.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl_lightning.bellman import optimality_sweep
+from rl_lightning.datamodules.dynamics import to_tensors
+from rl_lightning.gridworld import GridWorld
+
+SIZES = (4, 10, 32, 100, 316, 1000, 2000, 3000, 4000, 5000)
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def torch_sweeps(grid: GridWorld) -> Callable[[], float]:
+    """The package's sweep, as `ValueIteration.training_step` runs it."""
+    dynamics = to_tensors(grid.transitions(), grid.initial_state_distrib, 4, gamma=1.0)
+    action_values = torch.zeros_like(dynamics.rewards)
+
+    def sweep() -> float:
+        error = optimality_sweep(dynamics, action_values).neg_().add_(action_values)
+        action_values.sub_(error)
+        return torch.linalg.vector_norm(error, torch.inf).item()
+
+    return sweep
+
+
+def numpy_sweeps(grid: GridWorld) -> Callable[[], float]:
+    """What one writes down in NumPy: a table of successors, one a state and action."""
+    outcomes = grid.transitions()
+    shape = (grid.walls.size, 4)
+    successors = outcomes.next_states.astype(np.intp).reshape(shape)
+    rewards = outcomes.rewards.reshape(shape)
+    goes_on = (~outcomes.terminated).astype(np.float64).reshape(shape)
+    action_values = np.zeros(shape)
+
+    def sweep() -> float:
+        nonlocal action_values
+        values = action_values.max(axis=1)
+        new_values = rewards + goes_on * values[successors]
+        residual = np.abs(new_values - action_values).max()
+        action_values = new_values
+        return float(residual)
+
+    return sweep
+
+
+def python_sweeps(grid: GridWorld) -> Callable[[], float]:
+    """The textbook's loop over states, over the dictionary `P`."""
+    table = grid.P
+    values = {state: 0.0 for state in table}
+
+    def sweep() -> float:
+        residual = 0.0
+        for state, actions in table.items():
+            old = values[state]
+            values[state] = max(
+                sum(p * (r + (0.0 if t else values[s])) for p, s, r, t in outcomes)
+                for outcomes in actions.values()
+            )
+            residual = max(residual, abs(values[state] - old))
+        return residual
+
+    return sweep
+
+
+KINDS = {"rl_lightning": torch_sweeps, "numpy": numpy_sweeps, "python": python_sweeps}
+
+
+def memory(field: str) -> float:
+    """A memory figure of this process, in MB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{field}:")[1].split()[0]) / 1000
+
+
+def reset_peak() -> None:
+    """Let VmHWM begin anew from the present."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def measure(kind: str, size: int, threads: int) -> dict[str, Any]:
+    """Build the grid and sweep it, in this process."""
+    torch.set_num_threads(threads)
+    imported = memory("VmRSS")
+    began = time.perf_counter()
+    sweep = KINDS[kind](GridWorld(size=size))
+    build_seconds = time.perf_counter() - began
+    build_peak = memory("VmHWM") - imported
+    reset_peak()
+    sweep(), sweep()
+    seconds = []
+    while len(seconds) < 5 or (sum(seconds) < 2.0 and len(seconds) < 500):
+        began = time.perf_counter()
+        sweep()
+        seconds.append(time.perf_counter() - began)
+    return {
+        "kind": kind,
+        "states": size * size,
+        "threads": threads,
+        "sweep_seconds": median(seconds),
+        "sweep_seconds_max": max(seconds),
+        "sweep_peak_mb": memory("VmHWM") - imported,
+        "build_seconds": build_seconds,
+        "build_peak_mb": build_peak,
+        "imported_mb": imported,
+    }
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Time and memory against the number of states, on double logarithmic axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=100)
+    for axes, key, label in zip(
+        figure.subplots(1, 2),
+        ("sweep_seconds", "sweep_peak_mb"),
+        ("seconds a sweep", "peak memory of a sweep (MB)"),
+        strict=True,
+    ):
+        for kind in KINDS:
+            points = [(row["states"], row[key]) for row in rows if row["kind"] == kind]
+            points = [point for point in points if point[1] > (1 if "mb" in key else 0)]
+            axes.plot(*zip(*points, strict=True), "o-", label=kind)
+        axes.set(xscale="log", yscale="log", xlabel="states", title=label)
+        axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--max_size", type=int, default=1000, help="largest grid's edge")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=DOCS)
+    parser.add_argument("--one", nargs=2, metavar=("KIND", "SIZE"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(measure(args.one[0], int(args.one[1]), args.threads)))
+        return
+    rows = []
+    for size in (size for size in SIZES if size <= args.max_size):
+        for kind in KINDS:
+            if kind == "python" and size > 1000:
+                continue  # the dictionary alone takes gigabytes
+            command = [sys.executable, __file__, "--one", kind, str(size)]
+            command += ["--threads", str(args.threads)]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            rows.append(json.loads(output.splitlines()[-1]))
+            print(rows[-1], flush=True)
+    with (args.out / "value_iteration_scaling.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    draw(rows, args.out / "value_iteration_scaling.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Values and policies of a grid as a picture: the lecture's random beside optimal."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from rl_lightning.bellman import (
+    EXACT_STATES,
+    Dynamics,
+    best_actions,
+    exact_values,
+    uniform_policy,
+)
+from rl_lightning.callbacks.tracking import MLflowTracker, run_folder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_CELLS_WITH_TEXT = 150
+_CELLS_WITH_ARROWS = 1600
+
+
+class Panel(NamedTuple):
+    """One grid of the picture."""
+
+    title: str
+    values: Tensor  # [S]
+    actions: Tensor  # [S, A] bool: the ones to draw an arrow for
+
+
+class ValuePictures(Callback):
+    """Draws the values as a heatmap with the policy's arrows, the random policy's beside.
+
+    After `fit` the picture goes to the MLflow run as the artifact `values.png`; `predict`
+    writes it into the run folder. It needs a `TabularDataModule` over a grid: one whose
+    environment has a `shape`, or `nrow` and `ncol`.
+    """
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the picture to MLflow."""
+        figure = self._figure(trainer, pl_module)
+        for logger in trainer.loggers:
+            if figure is not None and isinstance(logger, MLflowTracker):
+                logger.experiment.log_figure(logger.run_id, figure, "values.png")
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the picture into the run folder."""
+        figure = self._figure(trainer, pl_module)
+        if figure is not None:
+            path = run_folder(trainer) / "values.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path)
+            rank_zero_info(f"Values and policy: {path}")
+
+    def _figure(self, trainer: Trainer, pl_module: LightningModule) -> "Figure | None":
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if not trainer.is_global_zero:
+            return None
+        shape = getattr(data, "grid_shape", None)
+        if shape is None:
+            rank_zero_info("No picture of the values: the environment is no grid of known shape.")
+            return None
+        table: Any = pl_module.action_values
+        return draw_values(data.dynamics, table.detach().cpu(), shape)
+
+
+def draw_values(dynamics: Dynamics, action_values: Tensor, shape: tuple[int, int]) -> "Figure":
+    """Draw a table of action values, and the random policy's values beside it.
+
+    Args:
+        dynamics: On the CPU, of a grid in row-major order.
+        action_values: Q, [S, A], on the CPU.
+        shape: Rows and columns of the grid.
+
+    Returns:
+        A figure of two panels, or of one where there are too many states for
+        `bellman.exact_values`.
+    """
+    from matplotlib.figure import Figure
+
+    panels = [Panel("Greedy policy", action_values.amax(dim=1), best_actions(action_values))]
+    if len(action_values) <= EXACT_STATES:
+        random = uniform_policy(dynamics)
+        panels.insert(0, Panel("Random policy", exact_values(dynamics, random), random > 0))
+    height = max(2.5, min(7.0, 0.9 * shape[0] + 0.8))
+    width = min(9.0, max(3.0, (height - 0.8) * shape[1] / shape[0]) + 0.8)
+    figure = Figure(figsize=(width * len(panels), height), layout="constrained", dpi=100)
+    directions = action_directions(dynamics, shape)
+    closed = closed_states(dynamics)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _draw_panel(axes, panel, directions, closed, shape)
+    return figure
+
+
+def _draw_panel(
+    axes: Any, panel: Panel, directions: Tensor, closed: Tensor, shape: tuple[int, int]
+) -> None:
+    rows, columns = shape
+    values = panel.values.masked_fill(closed | ~panel.values.isfinite(), torch.nan)
+    axes.set_facecolor("0.6")  # shows in terminal cells and walls, whose value is nan
+    image = axes.imshow(values.view(shape).numpy(), cmap="RdYlGn", alpha=0.7)
+    axes.figure.colorbar(image, ax=axes, shrink=0.8)
+    axes.set(title=panel.title, xticks=[], yticks=[])
+    if rows * columns <= _CELLS_WITH_ARROWS:
+        state, action = (panel.actions & ~closed[:, None]).nonzero(as_tuple=True)
+        down, right = (0.3 * directions[action]).unbind(dim=1)
+        # The y axis of an image points down, a quiver's up.
+        axes.quiver(
+            *(state % columns, state // columns, right, -down),
+            **{"color": "black", "scale": 1.0, "scale_units": "xy", "width": 0.03 / columns},
+            **{"headwidth": 4, "pivot": "tail"},
+        )
+    if rows * columns <= _CELLS_WITH_TEXT:
+        for state_index, value in enumerate(values.tolist()):
+            if value == value:  # not a closed cell
+                axes.text(
+                    state_index % columns - 0.45,
+                    state_index // columns - 0.36,
+                    f"{value:.3g}",
+                    fontsize=7,
+                )
+
+
+def action_directions(dynamics: Dynamics, shape: tuple[int, int]) -> Tensor:
+    """Where each action leads on a grid, read from the dynamics rather than from a convention.
+
+    Environments number their actions differently; the mean move to a neighbouring cell,
+    over all states, tells, slippery or not.
+
+    Args:
+        dynamics: Of a grid in row-major order.
+        shape: Rows and columns.
+
+    Returns:
+        [A, 2] float64: cells (down, right), each -1, 0 or 1.
+    """
+    actions = dynamics.rewards.shape[1]
+    matrix = dynamics.transitions.to_sparse_coo()
+    (row, successor), weight = matrix.indices().long(), matrix.values()
+    state, action = row // actions, row % actions
+    columns = shape[1]
+    down = successor // columns - state // columns
+    right = successor % columns - state % columns
+    near = torch.maximum(down.abs(), right.abs()) == 1
+    moves = torch.stack([down, right], dim=1) * weight[:, None]
+    mean = moves.new_zeros(actions, 2).index_add(0, action[near], moves[near])
+    return (mean / mean.norm(dim=1, keepdim=True).clamp_min(1e-12)).round()
+
+
+def closed_states(dynamics: Dynamics) -> Tensor:
+    """States [S] bool that nothing follows and nothing is earned in: terminals and walls."""
+    states, actions = dynamics.rewards.shape
+    onward = dynamics.transitions.crow_indices().diff().view(states, actions).sum(dim=1)
+    return (onward == 0) & (dynamics.rewards == 0).all(dim=1)

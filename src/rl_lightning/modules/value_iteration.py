@@ -1,0 +1,107 @@
+"""Value iteration and policy evaluation, over a table of all states and actions."""
+
+from functools import partial
+
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+
+from rl_lightning.bellman import (
+    EXACT_STATES,
+    Dynamics,
+    exact_values,
+    expectation_sweep,
+    greedy_policy,
+    optimality_sweep,
+    uniform_policy,
+)
+from rl_lightning.errors import ConfigurationError
+from rl_lightning.experience import EnvironmentSpec, Exploration
+from rl_lightning.modules.agent import Agent
+
+
+class ValueIteration(Agent):
+    """The lecture's value iteration: Q_{i+1}(s, a) = E[r + γ max_a' Q_i(s', a')].
+
+    One update is one sweep over all states and actions at once, and reads the whole
+    dynamics; nothing is experienced. A sweep is written as an SGD step of size 1 along
+    the Bellman error Q_i − Q_{i+1}, of which Q-learning's steps are noisy samples, so the
+    Trainer counts it as any other update. `train/residual` is max |Q_{i+1} − Q_i|: stop
+    by it with EarlyStopping. `train/greedy_value`, at the end of an epoch, is what the
+    greedy policy is worth from the start, exactly; it needs at most
+    `bellman.EXACT_STATES` states.
+
+    Source: Bellman 1957; Sutton and Barto 2018, section 4.4.
+
+    Args:
+        environment: Shapes of the environment; the command line takes them from the data.
+
+    Raises:
+        ConfigurationError: If observations or actions are not discrete.
+    """
+
+    action_values: Tensor
+
+    def __init__(self, environment: EnvironmentSpec) -> None:
+        super().__init__(optimizer=partial(torch.optim.SGD, lr=1.0))
+        self.save_hyperparameters()
+        self.automatic_optimization = False
+        self.action_values = nn.Parameter(action_table(environment))
+
+    def sweep(self, dynamics: Dynamics) -> Tensor:
+        """Q_{i+1} [S, A] of all states and actions."""
+        return optimality_sweep(dynamics, self.action_values)
+
+    @torch.no_grad()
+    def training_step(self, batch: Dynamics) -> None:
+        """One sweep."""
+        # In place, because the table may be the largest thing in memory.
+        error = self.sweep(batch).neg_().add_(self.action_values)
+        self.log("train/residual", torch.linalg.vector_norm(error, torch.inf), batch_size=1)
+        self.action_values.grad = error
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        optimizer.step()
+        self.action_values.grad = None
+        self.log("train/sweeps", float(self.trainer.global_step), batch_size=1)
+        if self.trainer.is_last_batch and len(self.action_values) <= EXACT_STATES:
+            values = exact_values(batch, greedy_policy(self.action_values))
+            begun = batch.initial > 0  # 0 · −∞ is no number
+            self.log("train/greedy_value", values[begun] @ batch.initial[begun], batch_size=1)
+
+    def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
+        """The greedy action, with or without exploration."""
+        return self.action_values[observations].argmax(dim=1)
+
+    def values(self, observations: Tensor) -> Tensor:
+        """max_a Q(s, a)."""
+        return self.action_values[observations].amax(dim=1)
+
+
+class PolicyEvaluation(ValueIteration):
+    """What the uniform random policy is worth: Q_{i+1}(s, a) = E[r + γ Σ_a' Q_i(s', a') / A].
+
+    The lecture's other picture. `act` is greedy in these values: one step of policy
+    improvement, which in a grid world is often enough.
+
+    Source: Sutton and Barto 2018, section 4.1 and figure 4.1.
+    """
+
+    def sweep(self, dynamics: Dynamics) -> Tensor:
+        """Q_{i+1} [S, A] of all states and actions."""
+        return expectation_sweep(dynamics, self.action_values, uniform_policy(dynamics))
+
+
+def action_table(environment: EnvironmentSpec, value: float = 0.0) -> Tensor:
+    """A table Q(s, a) [S, A] float64, filled with `value`.
+
+    Raises:
+        ConfigurationError: If observations or actions are not discrete.
+    """
+    states, actions = environment["num_observations"], environment["num_actions"]
+    if states is None or actions is None:
+        raise ConfigurationError(
+            f"{environment['env_id']} has no table: tables need Discrete observations and "
+            "actions, such as FrozenLake-v1's; use DQN where states are many"
+        )
+    return torch.full((states, actions), value, dtype=torch.float64)

@@ -1,0 +1,97 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Trainer
+
+from rl_lightning.bellman import optimality_sweep
+from rl_lightning.callbacks import MLflowTracker, ValuePictures
+from rl_lightning.callbacks.value_pictures import action_directions, closed_states, draw_values
+from rl_lightning.datamodules import TabularDataModule
+from rl_lightning.modules import ValueIteration
+
+UP, RIGHT, DOWN, LEFT = [-1, 0], [0, 1], [1, 0], [0, -1]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "env_kwargs", "directions"),
+    [
+        ("rl_lightning/GridWorld-v0", {"slip": 0.3, "size": [3, 6]}, [UP, RIGHT, DOWN, LEFT]),
+        ("CliffWalking-v1", {}, [UP, RIGHT, DOWN, LEFT]),
+        ("FrozenLake-v1", {}, [LEFT, DOWN, RIGHT, UP]),
+        ("FrozenLake-v1", {"map_name": "8x8", "is_slippery": False}, [LEFT, DOWN, RIGHT, UP]),
+    ],
+)
+def test_directions_are_read_from_the_dynamics(
+    env_id: str, env_kwargs: dict[str, Any], directions: list[list[int]]
+) -> None:
+    data = TabularDataModule(env_id, env_kwargs)
+    assert data.grid_shape is not None
+    assert action_directions(data.dynamics, data.grid_shape).tolist() == directions
+
+
+def test_terminals_and_walls_are_closed() -> None:
+    env_kwargs = {"size": 3, "walls": [[1, 1]]}
+    closed = closed_states(TabularDataModule("rl_lightning/GridWorld-v0", env_kwargs).dynamics)
+    assert closed.nonzero().flatten().tolist() == [0, 4, 8]
+
+
+def test_arrows_point_to_the_nearest_corner() -> None:
+    data = TabularDataModule("rl_lightning/GridWorld-v0", gamma=1.0)
+    action_values = torch.zeros(16, 4, dtype=torch.float64)
+    for _ in range(10):
+        action_values = optimality_sweep(data.dynamics, action_values)
+    figure = draw_values(data.dynamics, action_values, (4, 4))
+    random, greedy = (axes for axes in figure.axes if axes.get_title())
+    assert (random.get_title(), greedy.get_title()) == ("Random policy", "Greedy policy")
+    assert [text.get_text() for text in random.texts][:3] == ["-14", "-20", "-22"]
+    assert [text.get_text() for text in greedy.texts][:3] == ["-1", "-2", "-3"]
+    (arrows,) = (c for c in greedy.collections if hasattr(c, "U"))
+    pointing = {
+        (int(column), int(row)): (round(right, 1), round(up, 1))
+        for (column, row), right, up in zip(arrows.XY, arrows.U, arrows.V, strict=True)
+    }
+    assert pointing[1, 0] == (-0.3, 0.0), "left, from the cell beside the corner"
+    assert pointing[0, 1] == (0.0, 0.3), "up, from the cell below it"
+
+
+def test_the_picture_goes_to_mlflow_and_to_the_run_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tracker = MLflowTracker("pictures", tracking_uri="sqlite:///mlflow.db")
+    data = TabularDataModule("rl_lightning/GridWorld-v0", gamma=1.0)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=tracker,
+        callbacks=[ValuePictures()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
+    module = ValueIteration(data.environment)
+    trainer.fit(module, data)
+    artifacts = tracker.experiment.list_artifacts(tracker.run_id)
+    assert "values.png" in [artifact.path for artifact in artifacts]
+    trainer.predict(module, data, return_predictions=False)
+    assert len(list(tmp_path.rglob("values.png"))) == 2, "the artifact and the run folder's"
+
+
+def test_no_grid_no_picture(caplog: pytest.LogCaptureFixture) -> None:
+    data = TabularDataModule("Taxi-v4", updates_per_epoch=1)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        callbacks=[ValuePictures()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
+    with caplog.at_level("INFO"):
+        trainer.fit(ValueIteration(data.environment), data)
+    assert "No picture of the values" in caplog.text
