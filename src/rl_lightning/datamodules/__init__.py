@@ -1,5 +1,7 @@
 """Where experience comes from."""
 
 from rl_lightning.datamodules.replay import ReplayDataModule
+from rl_lightning.datamodules.rollout import RolloutDataModule
+from rl_lightning.datamodules.tabular import TabularDataModule
 
-__all__ = ["ReplayDataModule"]
+__all__ = ["ReplayDataModule", "RolloutDataModule", "TabularDataModule"]

@@ -1,5 +1,10 @@
 """What learns: one file an algorithm."""
 
+from rl_lightning.modules.a2c import A2C
 from rl_lightning.modules.dqn import DQN
+from rl_lightning.modules.q_learning import QLearning
+from rl_lightning.modules.reinforce import Reinforce
+from rl_lightning.modules.rmsprop import RMSpropTF
+from rl_lightning.modules.value_iteration import PolicyEvaluation, ValueIteration
 
-__all__ = ["DQN"]
+__all__ = ["A2C", "DQN", "PolicyEvaluation", "QLearning", "RMSpropTF", "Reinforce", "ValueIteration"]
