@@ -2,6 +2,7 @@
 
 from rl_lightning.callbacks.experience_monitor import ExperienceMonitor
 from rl_lightning.callbacks.game_writer import GameWriter
+from rl_lightning.callbacks.glimpse_pictures import GlimpsePictures
 from rl_lightning.callbacks.target_network import TargetNetwork
 from rl_lightning.callbacks.tracking import MLflowTracker, TrackConfig
 from rl_lightning.callbacks.value_pictures import ValuePictures
@@ -9,6 +10,7 @@ from rl_lightning.callbacks.value_pictures import ValuePictures
 __all__ = [
     "ExperienceMonitor",
     "GameWriter",
+    "GlimpsePictures",
     "MLflowTracker",
     "TargetNetwork",
     "TrackConfig",

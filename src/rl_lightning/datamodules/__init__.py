@@ -1,7 +1,13 @@
 """Where experience comes from."""
 
+from rl_lightning.datamodules.mnist import MNISTDataModule
 from rl_lightning.datamodules.replay import ReplayDataModule
 from rl_lightning.datamodules.rollout import RolloutDataModule
 from rl_lightning.datamodules.tabular import TabularDataModule
 
-__all__ = ["ReplayDataModule", "RolloutDataModule", "TabularDataModule"]
+__all__ = [
+    "MNISTDataModule",
+    "ReplayDataModule",
+    "RolloutDataModule",
+    "TabularDataModule",
+]

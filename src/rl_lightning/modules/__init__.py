@@ -2,9 +2,22 @@
 
 from rl_lightning.modules.a2c import A2C
 from rl_lightning.modules.dqn import DQN
+from rl_lightning.modules.image_classifiers import ConvolutionalClassifier, FullyConnectedClassifier
 from rl_lightning.modules.q_learning import QLearning
+from rl_lightning.modules.ram import RecurrentAttentionModel
 from rl_lightning.modules.reinforce import Reinforce
 from rl_lightning.modules.rmsprop import RMSpropTF
 from rl_lightning.modules.value_iteration import PolicyEvaluation, ValueIteration
 
-__all__ = ["A2C", "DQN", "PolicyEvaluation", "QLearning", "RMSpropTF", "Reinforce", "ValueIteration"]
+__all__ = [
+    "A2C",
+    "DQN",
+    "ConvolutionalClassifier",
+    "FullyConnectedClassifier",
+    "PolicyEvaluation",
+    "QLearning",
+    "RMSpropTF",
+    "RecurrentAttentionModel",
+    "Reinforce",
+    "ValueIteration",
+]

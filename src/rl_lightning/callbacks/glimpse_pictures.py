@@ -1,0 +1,151 @@
+"""Pictures of the Recurrent Attention Model at work: for MLflow in training, as files after."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from rl_lightning.callbacks.glimpse_figures import (
+    draw_grid,
+    draw_heatmaps,
+    location_counts,
+    prepare,
+    save_animation,
+)
+from rl_lightning.callbacks.tracking import run_folder
+from rl_lightning.errors import ConfigurationError
+from rl_lightning.modules.glimpse import GlimpseTrace
+from rl_lightning.modules.ram import RecurrentAttentionModel
+
+
+class GlimpsePictures(Callback):
+    """Shows where the model looks, what it has seen and what it thinks, glimpse by glimpse.
+
+    In training the pictures go to the MLflow run, as artifacts under `glimpses/`.
+    `predict` writes to the folder `glimpses` of the run whose checkpoint it was given:
+    `right` and `wrong` as PNG grid and as GIF, and `heatmaps.png` of the locations.
+    """
+
+    def __init__(self, num_images: int = 6, every_n_epochs: int = 10) -> None:
+        """Choose how much to draw.
+
+        Args:
+            num_images: Images in each picture.
+            every_n_epochs: Epochs between two pictures in training; the last epoch has one.
+
+        Raises:
+            ConfigurationError: If either is below 1.
+        """
+        if num_images < 1 or every_n_epochs < 1:
+            raise ConfigurationError(
+                f"GlimpsePictures needs num_images and every_n_epochs of at least 1, not "
+                f"{num_images} and {every_n_epochs}"
+            )
+        self.num_images = num_images
+        self.every_n_epochs = every_n_epochs
+        self.traces: dict[str, list[GlimpseTrace]] = {}
+        self.counts: Tensor | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a model that has no glimpses.
+
+        Raises:
+            ConfigurationError: If the model is not a RecurrentAttentionModel.
+        """
+        if not isinstance(pl_module, RecurrentAttentionModel):
+            raise ConfigurationError(
+                f"GlimpsePictures cannot draw {type(pl_module).__name__}, which has no glimpses: "
+                "take it out of trainer.callbacks"
+            )
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the first validation images, when it is time."""
+        epoch = trainer.current_epoch + 1
+        due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+        wanted = due and batch_idx == 0 and trainer.is_global_zero and trainer.state.fn == "fit"
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, MLFlowLogger)]
+        if not wanted or trainer.sanity_checking or not loggers:
+            return
+        assert isinstance(pl_module, RecurrentAttentionModel)
+        trace = pl_module.predict_step(batch, batch_idx)
+        figures = {
+            f"epoch_{epoch:03d}.png": draw_grid(
+                prepare(pl_module.sensor, _choose(trace, slice(self.num_images))), f"epoch {epoch}"
+            ),
+            f"heatmaps_{epoch:03d}.png": draw_heatmaps(location_counts(trace.locations)),
+        }
+        for logger in loggers:
+            for name, figure in figures.items():
+                logger.experiment.log_figure(logger.run_id, figure, f"glimpses/{name}")
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start anew."""
+        self.traces = {"right": [], "wrong": []}
+        self.counts = None
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first right and the first wrong answers, and count all locations."""
+        trace: GlimpseTrace = outputs
+        counts = location_counts(trace.locations)
+        self.counts = counts if self.counts is None else self.counts + counts
+        right = trace.probabilities[-1].argmax(-1) == trace.labels
+        for name, chosen in (("right", right), ("wrong", ~right)):
+            missing = self.num_images - sum(len(kept.labels) for kept in self.traces[name])
+            if missing > 0 and chosen.any():
+                self.traces[name].append(_choose(trace, chosen.nonzero()[:missing, 0]))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the pictures."""
+        if not trainer.is_global_zero or self.counts is None:
+            return
+        assert isinstance(pl_module, RecurrentAttentionModel)
+        folder = run_folder(trainer) / "glimpses"
+        folder.mkdir(parents=True, exist_ok=True)
+        draw_heatmaps(self.counts).savefig(folder / "heatmaps.png")
+        for name, traces in self.traces.items():
+            if traces:
+                self._write(folder, name, pl_module, _join(traces))
+        rank_zero_info(f"Pictures of glimpses: {folder}")
+
+    def _write(
+        self, folder: Path, name: str, model: RecurrentAttentionModel, trace: GlimpseTrace
+    ) -> None:
+        drawing = prepare(model.sensor, trace)
+        draw_grid(drawing, f"{name} answers").savefig(folder / f"{name}.png", dpi=120)
+        save_animation(drawing, folder / f"{name}.gif")
+
+
+def _choose(trace: GlimpseTrace, which: Tensor | slice) -> GlimpseTrace:
+    return GlimpseTrace(
+        trace.images[which],
+        trace.labels[which],
+        trace.locations[:, which],
+        trace.probabilities[:, which],
+    )
+
+
+def _join(traces: list[GlimpseTrace]) -> GlimpseTrace:
+    images, labels, locations, probabilities = zip(*traces, strict=True)
+    return GlimpseTrace(
+        torch.cat(images), torch.cat(labels), torch.cat(locations, 1), torch.cat(probabilities, 1)
+    )

@@ -1,0 +1,337 @@
+"""The Recurrent Attention Model: REINFORCE decides where a classifier looks.
+
+Mnih, Heess, Graves, Kavukcuoglu (2014), Recurrent Models of Visual Attention,
+equations 1 and 2. Shapes: B images, M Monte-Carlo rollouts of each, N = M·B,
+T glimpses, K classes.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+
+from rl_lightning.errors import ConfigurationError
+from rl_lightning.modules.glimpse import (
+    CoreState,
+    GlimpseNetwork,
+    GlimpsePath,
+    GlimpseSensor,
+    GlimpseTrace,
+    LocationPolicy,
+    Locator,
+    LSTMCore,
+    RecurrentCore,
+    glimpse_centres,
+)
+from rl_lightning.modules.image_classifiers import ImageClassifier, LabelledImages
+from rl_lightning.seeding import torch_stream
+
+AVERAGED_ROLLOUTS = 10  # the paper's M for averaged predictions
+
+
+def gaussian_log_prob(samples: Tensor, means: Tensor, std: float) -> Tensor:
+    """log N(samples; means, std² I), summed over the last dimension.
+
+    Args:
+        samples: [..., 2]; no gradient flows through them (REINFORCE, no reparameterisation).
+        means: [..., 2].
+        std: σ.
+
+    Returns:
+        [...].
+    """
+    normal = torch.distributions.Normal(means, std, validate_args=False)
+    return normal.log_prob(samples.detach()).sum(-1)
+
+
+def reinforce_loss(log_probs: Tensor, rewards: Tensor, baselines: Tensor) -> Tensor:
+    """−1/N Σ_n Σ_t log π(l_t^n) (R^n − b_t^n), whose gradient is that of equation 2.
+
+    Args:
+        log_probs: [T − 1, N].
+        rewards: [N], the return of each rollout: its only reward comes at the end.
+        baselines: [T − 1, N]; no gradient flows into them.
+
+    Returns:
+        A scalar.
+    """
+    assert log_probs.shape == baselines.shape
+    assert log_probs.shape[1:] == rewards.shape
+    advantages = (rewards - baselines).detach()
+    return -(log_probs * advantages).sum(0).mean()
+
+
+def baseline_loss(baselines: Tensor, rewards: Tensor) -> Tensor:
+    """Mean squared error of b_t as a prediction of the return R.
+
+    Args:
+        baselines: [T − 1, N].
+        rewards: [N].
+
+    Returns:
+        A scalar.
+    """
+    assert baselines.shape[1:] == rewards.shape
+    return F.mse_loss(baselines, rewards.expand_as(baselines))
+
+
+def share_of_pixels_seen(locations: Tensor, size: int, height: int, width: int) -> Tensor:
+    """Share of an image's pixels inside at least one `size` × `size` patch.
+
+    Args:
+        locations: [T, N, 2].
+        size: Width of the patch, pixels.
+        height: Rows of the image.
+        width: Columns of the image.
+
+    Returns:
+        [N] float32.
+    """
+    x, y = (glimpse_centres(locations, height, width) - size // 2).unbind(-1)
+
+    def covered(start: Tensor, length: int) -> Tensor:
+        offsets = torch.arange(length, device=start.device) - start[..., None]
+        return (offsets >= 0) & (offsets < size)
+
+    seen = covered(y, height)[..., :, None] & covered(x, width)[..., None, :]
+    return seen.any(0).float().mean((-2, -1))
+
+
+class RecurrentAttentionModel(ImageClassifier):
+    """Looks T times through a small window, then names the class.
+
+    Cross-entropy trains classifier, core and glimpse network; REINFORCE trains the
+    locator, with one linear baseline over the steps. Neither gradient enters the
+    other's networks: the hidden state is detached where the locator and the baseline
+    read it, locations are detached where the glimpse network reads them.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        num_classes: int,
+        num_glimpses: int = 6,
+        glimpse_size: int = 8,
+        num_scales: int = 1,
+        std: float = 0.1,
+        num_samples: int = 1,
+        location_policy: LocationPolicy = "learned",
+        first_location: Literal["centre", "uniform"] = "centre",
+        lstm: bool = False,
+        hidden_size: int = 256,
+        seed: int | None = None,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        """Build the networks.
+
+        Args:
+            image_shape: (C, H, W), from the data.
+            num_classes: K, from the data.
+            num_glimpses: T.
+            glimpse_size: Width of the narrowest patch, pixels.
+            num_scales: Number of patches, each twice as wide as the last.
+            std: σ of the location policy N(μ_t, σ² I); locations are in [−1, 1].
+            num_samples: M, the rollouts of each image in training.
+            location_policy: "learned", or a control: "random" draws every location
+                uniformly, "centre" looks at the centre T times.
+            first_location: "centre" draws l_1 from N(0, σ² I), as if μ_1 were 0; "uniform"
+                draws it anywhere in [−1, 1]². The paper does not say.
+            lstm: Use an LSTM core instead of the paper's ReLU core.
+            hidden_size: Units of the core and of the glimpse network's output.
+            seed: Of the locations drawn; None is the run's, `torch.initial_seed()`.
+            optimizer: Makes the optimizer of the parameters.
+            lr_scheduler: Makes the learning rate's schedule, stepped after every epoch.
+
+        Raises:
+            ConfigurationError: If a number makes no sense or the glimpse exceeds the image.
+        """
+        steps = tuple(f"error_after_{t}" for t in range(1, num_glimpses))
+        protocols = ("error", "error_sampled", "error_averaged", *steps)
+        super().__init__(image_shape, num_classes, optimizer, lr_scheduler, protocols)
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
+        if num_glimpses < 1 or num_samples < 1 or std <= 0:
+            raise ConfigurationError(
+                f"RAM needs num_glimpses and num_samples of at least 1 and a positive std, "
+                f"not {num_glimpses}, {num_samples} and {std}"
+            )
+        self.num_glimpses = num_glimpses
+        self.std = std
+        self.num_samples = num_samples
+        self.location_policy = location_policy
+        self.first_location = first_location
+        self.seed = torch.initial_seed() if seed is None else seed
+        self.sensor = GlimpseSensor(image_shape, glimpse_size, num_scales)
+        self.glimpse_network = GlimpseNetwork(self.sensor.num_features, output_size=hidden_size)
+        core = LSTMCore if lstm else RecurrentCore
+        self.core = core(hidden_size, hidden_size)
+        self.locator = Locator(hidden_size)
+        self.classifier = nn.Linear(hidden_size, num_classes)
+        self.baseline = nn.Linear(hidden_size, 1)
+        self.pixels_seen = MeanMetric()
+        self.train_generator: torch.Generator | None = None
+        self.evaluation_generator: torch.Generator | None = None
+
+    def look(
+        self,
+        images: Tensor,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+        mean_policy: bool = False,
+        every_step: bool = False,
+    ) -> GlimpsePath:
+        """Roll the model out over images.
+
+        Args:
+            images: [B, C, H, W].
+            num_samples: M; rollout m of image b stands in row m·B + b.
+            generator: Draws the locations; None is torch's global one.
+            mean_policy: Look at the mean of every distribution instead; the first
+                location's is the centre.
+            every_step: Classify after every glimpse, not after the last alone.
+
+        Returns:
+            The path of each of the N = M·B rollouts.
+        """
+        padded = self.sensor.pad(images)
+        rows = torch.arange(len(images), device=images.device).repeat(num_samples)
+        centre = torch.zeros(len(rows), 2, device=images.device)
+        location = self.draw_location(centre, generator, mean_policy, first=True).clamp(-1, 1)
+        state: CoreState | None = None
+        locations, hiddens, means, samples = [location], [], [], []
+        for t in range(self.num_glimpses):
+            glimpse = self.sensor(padded, location, rows).flatten(1)
+            state = self.core(self.glimpse_network(glimpse, location), state)
+            hiddens.append(state[0])
+            if t + 1 < self.num_glimpses:  # a location after the last glimpse is never used
+                mean = self.locator(state[0].detach())
+                sample = self.draw_location(mean, generator, mean_policy)
+                location = sample.clamp(-1, 1)
+                means.append(mean)
+                samples.append(sample)
+                locations.append(location)
+        logits = self.classifier(torch.stack(hiddens if every_step else hiddens[-1:]))
+        if not means:
+            none = logits.new_zeros(0, len(rows))
+            return GlimpsePath(torch.stack(locations), logits, none, none)
+        baselines = self.baseline(torch.stack(hiddens[:-1]).detach()).squeeze(-1)
+        log_probs = gaussian_log_prob(torch.stack(samples), torch.stack(means), self.std)
+        return GlimpsePath(torch.stack(locations), logits, log_probs, baselines)
+
+    def draw_location(
+        self,
+        mean: Tensor,
+        generator: torch.Generator | None,
+        mean_policy: bool,
+        first: bool = False,
+    ) -> Tensor:
+        """The locations [N, 2] after a step that said μ, unclamped and without gradient."""
+        if self.location_policy == "centre":
+            return torch.zeros_like(mean)
+        anywhere = first and self.first_location == "uniform" and not mean_policy
+        if self.location_policy == "random" or anywhere:
+            return torch.rand(mean.shape, device=mean.device, generator=generator) * 2 - 1
+        if mean_policy:
+            return mean.detach()
+        noise = torch.randn(mean.shape, device=mean.device, generator=generator)
+        return mean.detach() + self.std * noise
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, K] of images [B, C, H, W] under the mean policy, M = 1."""
+        return self.look(images, 1, self.evaluation_generator, mean_policy=True).logits[-1]
+
+    def training_loss(
+        self, images: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Cross-entropy + REINFORCE + baseline regression, on M rollouts of each image."""
+        path = self.look(images, self.num_samples, self.train_generator)
+        logits, labels = path.logits[-1], labels.repeat(self.num_samples)
+        right = logits.detach().argmax(-1) == labels
+        rewards = right.float()
+        loss = F.cross_entropy(logits, labels)
+        figures: dict[str, Tensor] = {}
+        if self.location_policy == "learned" and self.num_glimpses > 1:
+            reinforce = reinforce_loss(path.log_probs, rewards, path.baselines)
+            baseline = baseline_loss(path.baselines, rewards)
+            loss = loss + reinforce + baseline
+            figures = {
+                "reinforce_loss": reinforce.detach(),
+                "baseline_loss": baseline.detach(),
+            }
+        return loss, right, figures
+
+    def evaluate(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Class scores [B, K]: mean policy, sampled, averaged over 10 samples, and step by step."""
+        path = self.look(images, 1, self.evaluation_generator, mean_policy=True, every_step=True)
+        _, height, width = self.image_shape
+        seen = share_of_pixels_seen(path.locations, self.sensor.size, height, width)
+        self.pixels_seen.update(seen)
+        sampled = self.look(images, AVERAGED_ROLLOUTS, self.evaluation_generator).logits[-1]
+        probabilities = sampled.softmax(-1).unflatten(0, (AVERAGED_ROLLOUTS, -1))
+        return {
+            "error": path.logits[-1],
+            "error_sampled": probabilities[0],  # each rollout alone is a sample
+            "error_averaged": probabilities.mean(0),
+            **{f"error_after_{t}": logits for t, logits in enumerate(path.logits[:-1], start=1)},
+        }
+
+    def on_test_epoch_end(self) -> None:
+        """Log the errors, and the share of pixels seen in full resolution."""
+        super().on_test_epoch_end()
+        self.log("test/pixels_seen", self.pixels_seen.compute())
+        self.pixels_seen.reset()
+
+    def predict_step(self, batch: LabelledImages, batch_idx: int) -> GlimpseTrace:
+        """What the mean policy did, for people to look at."""
+        images, labels = batch
+        path = self.look(images, 1, self.evaluation_generator, mean_policy=True, every_step=True)
+        return GlimpseTrace(images, labels, path.locations, path.logits.softmax(-1))
+
+    def on_train_epoch_start(self) -> None:
+        """Open the epoch's stream of locations, so that a resumed run draws the same ones."""
+        self.train_generator = self.stream("train", self.current_epoch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Draw the same locations in every validation."""
+        self.evaluation_generator = self.stream("validate")
+
+    def on_test_epoch_start(self) -> None:
+        """Draw the same locations in every test."""
+        super().on_test_epoch_start()
+        self.evaluation_generator = self.stream("test")
+
+    def on_predict_epoch_start(self) -> None:
+        """Draw the same locations in every prediction."""
+        self.evaluation_generator = self.stream("predict")
+
+    def stream(self, name: str, epoch: int = 0) -> torch.Generator:
+        """The locations' random stream of one phase, on this rank and device."""
+        return torch_stream(
+            self.seed,
+            rank=self.global_rank,
+            epoch=epoch,
+            stream=f"ram locations {name}",
+            device=self.device,
+        )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the locator and the rest apart, so that REINFORCE's noise scales down only itself.
+
+        Both to the Trainer's `gradient_clip_val`, by norm.
+        """
+        if gradient_clip_val is None:
+            return
+        locator = list(self.locator.parameters())
+        inside = {id(parameter) for parameter in locator}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in inside]
+        for group in (locator, rest):
+            nn.utils.clip_grad_norm_(group, gradient_clip_val)

@@ -1,0 +1,235 @@
+"""MNIST from small files of its own; the real set where RL_LIGHTNING_MNIST says where it is."""
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from rl_lightning.datamodules.mnist import EpochOfImages, ImageBatches, MNISTDataModule
+from rl_lightning.datamodules.mnist_variants import add_clutter, paste, place, shift
+from rl_lightning.errors import ConfigurationError
+
+TRAIN, TEST, VALIDATION = 50, 20, 10
+
+
+def write_mnist(folder: Path, digit_size: int = 28) -> Path:
+    """Files of MNIST's format, the digits being noise in MNIST's inner 20 x 20 box."""
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    for name, count in (("train", TRAIN), ("t10k", TEST)):
+        images = torch.zeros(count, digit_size, digit_size, dtype=torch.uint8)
+        inner = torch.randint(1, 256, (count, 20, 20), generator=generator, dtype=torch.uint8)
+        images[:, 4:24, 4:24] = inner
+        labels = torch.arange(count, dtype=torch.uint8) % 10
+        header = struct.pack(">iiii", 2051, count, digit_size, digit_size)
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(header + images.numpy().tobytes())
+        header = struct.pack(">ii", 2049, count)
+        (raw / f"{name}-labels-idx1-ubyte").write_bytes(header + labels.numpy().tobytes())
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_mnist(tmp_path)
+
+
+def make(folder: Path, **kwargs: int) -> MNISTDataModule:
+    arguments = {"batch_size": 16, "validation_images": VALIDATION, **kwargs}
+    data = MNISTDataModule(str(folder), **arguments)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def epoch(data: LightningDataModule) -> tuple[Tensor, Tensor]:
+    images, labels = zip(*data.train_dataloader(), strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def test_batches_cover_the_split_once_in_the_documented_form(folder: Path) -> None:
+    data = make(folder)
+    batches = list(data.train_dataloader())
+    assert len(batches) == len(data.train_dataloader()) == 3
+    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    assert images.shape == (TRAIN - VALIDATION, *data.image_shape)
+    assert images.dtype == torch.float32
+    assert labels.dtype == torch.int64
+    assert images.min() == 0
+    assert images.max() == 1
+    own = data.splits["train"][0].float()[:, None] / 255
+    order = [int((own == image).flatten(1).all(1).nonzero()) for image in images]
+    assert sorted(order) == list(range(TRAIN - VALIDATION))
+    assert order != sorted(order)
+    assert torch.equal(data.splits["train"][1][order], labels)
+
+
+def test_the_last_training_images_validate_and_stay_in_order(folder: Path) -> None:
+    _, labels = zip(*make(folder).val_dataloader(), strict=True)
+    assert torch.cat(labels).tolist() == [k % 10 for k in range(TRAIN - VALIDATION, TRAIN)]
+    images, _ = zip(*make(folder).test_dataloader(), strict=True)
+    assert torch.cat(images).shape == (TEST, 1, 28, 28)
+
+
+@pytest.mark.parametrize("kind", [{"max_shift": 2}, {"image_size": 40, "clutter": 3}])
+def test_an_epoch_is_a_function_of_seed_and_epoch(folder: Path, kind: dict[str, int]) -> None:
+    first = epoch(make(folder, seed=1, **kind))
+    again = epoch(make(folder, seed=1, **kind))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], epoch(make(folder, seed=2, **kind))[0])
+
+    later = make(folder, seed=1, **kind)
+    later.current_epoch = lambda: 1  # type: ignore[method-assign]
+    assert not torch.equal(first[0], epoch(later)[0])
+
+
+def test_evaluation_images_are_the_same_for_every_seed_and_batch_size(folder: Path) -> None:
+    kind = {"image_size": 60, "clutter": 4}
+    first = make(folder, seed=1, batch_size=16, **kind)
+    second = make(folder, seed=2, batch_size=7, **kind)
+    for split in ("validate", "test"):
+        assert torch.equal(first.splits[split][0], second.splits[split][0])
+        assert first.splits[split][0].shape[1:] == (60, 60)
+    shifted = make(folder, max_shift=2)
+    assert torch.equal(shifted.splits["test"][0], make(folder).splits["test"][0])
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_part_the_images_and_take_the_same_number_of_batches(world_size: int) -> None:
+    images = torch.arange(50, dtype=torch.uint8)[:, None, None].expand(50, 28, 28)
+    for own_epoch in (None, EpochOfImages(lambda digits, _: digits, 1, lambda: 0)):
+        seen, lengths = [], set()
+        for rank in range(world_size):
+            ranked = ImageBatches(images, torch.arange(50), 8, own_epoch, rank, world_size)
+            labels = [labels for _, labels in ranked]
+            assert len(labels) == len(ranked)
+            assert max(map(len, labels)) <= 8
+            lengths.add(len(labels))
+            seen += torch.cat(labels).tolist()
+        assert len(lengths) == 1
+        assert sorted(seen) == list(range(50))
+
+
+def test_ranks_draw_different_places() -> None:
+    digits = torch.full((8, 28, 28), 255, dtype=torch.uint8)
+    own_epoch = EpochOfImages(lambda images, g: place(images, 60, g), 1, lambda: 0)
+    first, second = (
+        next(iter(ImageBatches(digits, torch.arange(8), 4, own_epoch, rank, 2)))[0]
+        for rank in range(2)
+    )
+    assert not torch.equal(first, second)
+
+
+def test_paste_by_hand() -> None:
+    canvases = torch.zeros(2, 4, 4, dtype=torch.uint8)
+    canvases[0, 1, 2] = 9
+    patches = torch.tensor([[[1, 2], [3, 4]], [[5, 6], [7, 8]]], dtype=torch.uint8)
+    paste(canvases, patches, tops=torch.tensor([0, 2]), lefts=torch.tensor([1, 0]))
+    first = [[0, 1, 2, 0], [0, 3, 9, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    second = [[0, 0, 0, 0], [0, 0, 0, 0], [5, 6, 0, 0], [7, 8, 0, 0]]
+    assert canvases.tolist() == [first, second]
+
+
+def test_digits_are_placed_whole_and_everywhere() -> None:
+    digits = torch.full((4000, 28, 28), 7, dtype=torch.uint8)
+    images = place(digits, 60, torch.Generator().manual_seed(0))
+    assert (images.flatten(1).sum(1) == 7 * 28 * 28).all()
+    tops = images.amax(2).argmax(1)
+    lefts = images.amax(1).argmax(1)
+    for corner in (tops, lefts):
+        assert corner.min() == 0
+        assert corner.max() == 32
+        assert abs(corner.float().mean() - 16) < 0.6
+    assert abs(torch.corrcoef(torch.stack([tops, lefts]).float())[0, 1]) < 0.06
+
+
+def test_clutter_adds_pieces_of_digits_and_never_darkens() -> None:
+    generator = torch.Generator().manual_seed(0)
+    digits = torch.full((3, 28, 28), 100, dtype=torch.uint8)
+    images = torch.zeros(500, 60, 60, dtype=torch.uint8)
+    images[:, 10:20, 10:20] = 200
+    before = images.clone()
+    add_clutter(images, digits, 4, generator)
+    assert (images >= before).all()
+    bright = (images == 100).flatten(1).sum(1)
+    assert bright.max() <= 4 * 64
+    assert bright.float().mean() > 3 * 64
+    assert (images[:, 0].any() & images[:, -1].any()).item()
+
+
+def test_shift_moves_by_at_most_so_many_pixels() -> None:
+    digits = torch.zeros(500, 28, 28, dtype=torch.uint8)
+    digits[:, 14, 14] = 1
+    moved = shift(digits, 2, torch.Generator().manual_seed(0))
+    assert moved.shape == digits.shape
+    places = moved.flatten(1).argmax(1)
+    assert set((places // 28).tolist()) == set((places % 28).tolist()) == {12, 13, 14, 15, 16}
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"image_size": 20}, "cannot hold a digit"),
+        ({"batch_size": 0}, "batch_size >= 1"),
+        ({"clutter": -1}, "clutter >= 0"),
+    ],
+)
+def test_nonsense_is_refused(argument: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        MNISTDataModule(**argument)  # type: ignore[arg-type]
+
+
+def refused(folder: Path, match: str) -> None:
+    with pytest.raises(ConfigurationError, match=match) as error:
+        make(folder)
+    assert "\n" not in str(error.value)
+    assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 3000])
+def test_a_truncated_file_is_one_clear_line(folder: Path, keep: int) -> None:
+    path = folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:keep])
+    refused(folder, "truncated or something else")
+
+
+def test_a_file_of_something_else_is_one_clear_line(folder: Path) -> None:
+    (folder / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").write_text("not MNIST at all, my friend")
+    refused(folder, "truncated or something else")
+
+
+def test_images_of_another_size_are_one_clear_line(tmp_path: Path) -> None:
+    refused(write_mnist(tmp_path, digit_size=32), "32, 32")
+
+
+def test_no_data_and_no_network_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", ["http://localhost:9/"])
+    refused(tmp_path / "nothing", "could not be fetched")
+
+
+def test_a_data_folder_that_is_a_file_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    refused(path, "could not be fetched")
+
+
+def test_too_few_images_to_split_is_one_clear_line(folder: Path) -> None:
+    data = MNISTDataModule(str(folder))
+    with pytest.raises(ConfigurationError, match="holds 50 training images"):
+        data.setup("fit")
+
+
+@pytest.mark.skipif("RL_LIGHTNING_MNIST" not in os.environ, reason="needs the real MNIST")
+def test_the_real_set_is_all_there() -> None:
+    data = MNISTDataModule(os.environ["RL_LIGHTNING_MNIST"])
+    data.setup("test")
+    sizes = {name: len(labels) for name, (_, labels) in data.splits.items()}
+    assert sizes == {"train": 54_000, "validate": 6_000, "test": 10_000}
+    digits = data.splits["train"][0].float() / 255
+    assert digits.mean().item() == pytest.approx(0.1307, abs=1e-3)

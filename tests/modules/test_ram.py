@@ -1,0 +1,289 @@
+"""RAM: who learns from what, by hand."""
+
+import math
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from rl_lightning.errors import ConfigurationError
+from rl_lightning.modules.image_classifiers import error_and_standard_error
+from rl_lightning.modules.ram import (
+    RecurrentAttentionModel,
+    baseline_loss,
+    gaussian_log_prob,
+    reinforce_loss,
+    share_of_pixels_seen,
+)
+
+
+def make(**kwargs: object) -> RecurrentAttentionModel:
+    torch.manual_seed(0)
+    arguments: dict[str, object] = {
+        "image_shape": (1, 12, 12),
+        "num_classes": 3,
+        "num_glimpses": 3,
+        "glimpse_size": 4,
+        "hidden_size": 16,
+        "seed": 1,
+        **kwargs,
+    }
+    model = RecurrentAttentionModel(**arguments)  # type: ignore[arg-type]
+    model.train_generator = torch.Generator().manual_seed(5)
+    return model
+
+
+@pytest.fixture
+def batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    images = torch.rand(8, 1, 12, 12, generator=generator)
+    return images, torch.randint(3, (8,), generator=generator)
+
+
+def gradients(model: RecurrentAttentionModel, part: str) -> Tensor:
+    parameters = getattr(model, part).parameters()
+    return torch.cat(
+        [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters]
+    )
+
+
+def test_log_prob_by_hand() -> None:
+    samples, means = torch.tensor([[0.3, -0.1]]), torch.tensor([[0.1, 0.2]])
+    expected = -(0.2**2 + 0.3**2) / (2 * 0.5**2) - 2 * math.log(0.5 * math.sqrt(2 * math.pi))
+    torch.testing.assert_close(gaussian_log_prob(samples, means, 0.5), torch.tensor([expected]))
+
+
+def test_reinforce_loss_by_hand() -> None:
+    log_probs = torch.tensor([[-1.0, -2.0], [-3.0, -4.0]], requires_grad=True)
+    baselines = torch.tensor([[0.5, 0.25], [0.0, 0.5]], requires_grad=True)
+    loss = reinforce_loss(log_probs, torch.tensor([1.0, 0.0]), baselines)
+    assert loss.item() == pytest.approx((1 * 0.5 + 3 * 1 - 2 * 0.25 - 4 * 0.5) / 2)
+    loss.backward()
+    assert baselines.grad is None
+    torch.testing.assert_close(log_probs.grad, torch.tensor([[-0.25, 0.125], [-0.5, 0.25]]))
+
+
+def test_losses_refuse_shapes_that_would_broadcast() -> None:
+    column, flat = torch.zeros(2, 4, 1), torch.zeros(4)
+    with pytest.raises(AssertionError):
+        reinforce_loss(column, flat, column)
+    with pytest.raises(AssertionError):
+        baseline_loss(column, flat)
+
+
+def test_baseline_loss_by_hand() -> None:
+    baselines = torch.tensor([[0.5, 0.0], [1.0, 0.5]])
+    loss = baseline_loss(baselines, torch.tensor([1.0, 0.0]))
+    assert loss.item() == pytest.approx((0.25 + 0 + 0 + 0.25) / 4)
+
+
+@pytest.mark.parametrize("lstm", [False, True])
+def test_the_classifier_teaches_all_but_locator_and_baseline(
+    lstm: bool, batch: tuple[Tensor, Tensor]
+) -> None:
+    model = make(lstm=lstm)
+    images, labels = batch
+    path = model.look(images, generator=model.train_generator)
+    F.cross_entropy(path.logits[-1], labels).backward()
+    assert gradients(model, "locator").abs().sum() == 0
+    assert gradients(model, "baseline").abs().sum() == 0
+    for part in ("classifier", "core", "glimpse_network"):
+        assert gradients(model, part).abs().sum() > 0
+
+
+@pytest.mark.parametrize("lstm", [False, True])
+def test_reinforce_teaches_the_locator_alone_and_the_baseline_itself(
+    lstm: bool, batch: tuple[Tensor, Tensor]
+) -> None:
+    model = make(lstm=lstm)
+    path = model.look(batch[0], generator=model.train_generator)
+    rewards = torch.ones(8)
+    reinforce_loss(path.log_probs, rewards, path.baselines).backward(retain_graph=True)
+    assert gradients(model, "locator").abs().sum() > 0
+    for part in ("classifier", "core", "glimpse_network", "baseline"):
+        assert gradients(model, part).abs().sum() == 0
+    model.zero_grad()
+    baseline_loss(path.baselines, rewards).backward()
+    assert gradients(model, "baseline").abs().sum() > 0
+    for part in ("classifier", "core", "glimpse_network", "locator"):
+        assert gradients(model, part).abs().sum() == 0
+
+
+@pytest.mark.parametrize("num_samples", [1, 4])
+def test_the_locators_gradient_is_the_hand_computed_reinforce_estimate(
+    num_samples: int, batch: tuple[Tensor, Tensor]
+) -> None:
+    """1/N Σ_n Σ_t (l − μ_t)/σ² · ∂μ_t/∂θ · (R − b_t), with l before the clamp."""
+    model = make(num_samples=num_samples, std=0.9)  # so wide that many locations are clamped
+    images, labels = batch
+    loss, right, _ = model.training_loss(images, labels)
+    loss.backward()
+    learned = gradients(model, "locator")
+
+    model.zero_grad()
+    model.train_generator = torch.Generator().manual_seed(5)
+    generator = torch.Generator().manual_seed(5)
+    rows = torch.arange(8).repeat(num_samples)
+    padded = model.sensor.pad(images)
+    sample = 0.9 * torch.randn(len(rows), 2, generator=generator)
+    state = None
+    by_hand = torch.zeros_like(learned)
+    clamped = 0
+    for _ in range(2):  # the third location would be the fourth glimpse's: unused
+        location = sample.clamp(-1, 1)
+        glimpse = model.sensor(padded, location, rows).flatten(1)
+        with torch.no_grad():
+            state = model.core(model.glimpse_network(glimpse, location), state)
+            baseline = model.baseline(state[0]).squeeze(-1)
+        mean = model.locator(state[0])
+        noise = 0.9 * torch.randn(len(rows), 2, generator=generator)
+        sample = mean.detach() + noise
+        clamped += int((sample.abs() > 1).sum())
+        score = noise / 0.9**2 * (right.float() - baseline)[:, None]
+        flat = torch.autograd.grad(mean, list(model.locator.parameters()), score)
+        by_hand += torch.cat([gradient.flatten() for gradient in flat]) / len(rows)
+    assert clamped > 0
+    torch.testing.assert_close(learned, -by_hand, atol=1e-6, rtol=1e-4)
+
+
+def test_the_location_after_the_last_glimpse_does_not_exist(batch: tuple[Tensor, Tensor]) -> None:
+    path = make().look(batch[0])
+    assert path.locations.shape == (3, 8, 2)
+    assert path.log_probs.shape == path.baselines.shape == (2, 8)
+    model = make(num_glimpses=1)
+    loss, _, _ = model.training_loss(*batch)
+    loss.backward()
+    assert gradients(model, "locator").abs().sum() == 0
+
+
+def test_rollouts_of_one_image_share_it_and_part_by_their_noise(
+    batch: tuple[Tensor, Tensor],
+) -> None:
+    model = make(std=1e-9)
+    path = model.look(batch[0], num_samples=5, generator=model.train_generator)
+    logits = path.logits[-1].unflatten(0, (5, 8))
+    torch.testing.assert_close(logits[0], logits[4])
+    torch.testing.assert_close(logits[2], model(batch[0]))
+    wide = make(std=0.5)
+    locations = wide.look(batch[0], num_samples=5, generator=wide.train_generator).locations
+    assert len(locations[1].unique(dim=0)) == 40
+
+
+def test_locations_stay_inside_and_the_mean_policy_repeats(batch: tuple[Tensor, Tensor]) -> None:
+    model = make(std=3.0)
+    assert model.look(batch[0], generator=model.train_generator).locations.abs().max() <= 1
+    assert torch.equal(model(batch[0]), model(batch[0]))
+    means = model.look(batch[0], mean_policy=True)
+    assert torch.equal(means.locations[0], torch.zeros(8, 2))
+
+
+def test_controls_look_where_they_say(batch: tuple[Tensor, Tensor]) -> None:
+    centre = make(location_policy="centre")
+    generator = centre.train_generator
+    assert centre.look(batch[0], generator=generator).locations.abs().max() == 0
+    random = make(location_policy="random")
+    many = random.look(batch[0], 200, random.train_generator, mean_policy=True).locations
+    assert many.mean((0, 1)).abs().max() < 0.05
+    assert many.std((0, 1)).sub(1 / math.sqrt(3)).abs().max() < 0.02
+    uniform = make(first_location="uniform")
+    first = uniform.look(batch[0], 200, uniform.train_generator).locations[0]
+    assert first.std(0).sub(1 / math.sqrt(3)).abs().max() < 0.05
+    for model in (centre, random):
+        loss, _, figures = model.training_loss(*batch)
+        loss.backward()
+        assert figures == {}
+        assert gradients(model, "locator").abs().sum() == 0
+
+
+def test_share_of_pixels_seen_counts_overlap_once_and_the_outside_never() -> None:
+    locations = torch.tensor([[[0.0, 0.0]], [[0.0, 0.0]], [[-1.0, -1.0]], [[0.1, 0.0]]])
+    share = share_of_pixels_seen(locations, size=4, height=20, width=20)
+    assert share.item() == pytest.approx((16 + 4 + 4) / 400)
+
+
+def test_error_and_its_binomial_standard_error_by_hand() -> None:
+    error, standard_error = error_and_standard_error(torch.tensor([[50, 1], [4, 45]]))
+    assert error.item() == pytest.approx(0.05)
+    assert standard_error.item() == pytest.approx(math.sqrt(0.05 * 0.95 / 100))
+
+
+def test_the_locator_is_clipped_apart_from_the_rest() -> None:
+    model = make()
+    optimizer = torch.optim.SGD(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 1e-6)
+    for parameter in model.locator.parameters():
+        parameter.grad = torch.full_like(parameter, 1e3)
+    before = gradients(model, "core").clone()
+    model.configure_gradient_clipping(optimizer, 5.0, "norm")
+    assert gradients(model, "locator").norm().item() == pytest.approx(5, rel=1e-3)
+    assert torch.equal(gradients(model, "core"), before)
+
+
+@pytest.mark.parametrize("argument", [{"num_glimpses": 0}, {"num_samples": 0}, {"std": 0.0}])
+def test_nonsense_is_refused_in_one_line(argument: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError, match="RAM needs") as error:
+        make(**argument)
+    assert "\n" not in str(error.value)
+
+
+def corners(number: int, seed: int) -> TensorDataset:
+    """Class k has its bright square in corner k: one look there tells it."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (number,), generator=generator)
+    images = torch.zeros(number, 1, 12, 12)
+    for k, (row, column) in enumerate([(0, 0), (0, 8), (8, 0)]):
+        images[labels == k, :, row : row + 4, column : column + 4] = 1
+    return TensorDataset(images, labels)
+
+
+def test_it_learns_tests_and_reloads_without_data(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    adam = partial(torch.optim.Adam, lr=5e-3)
+    model = make(num_glimpses=4, std=0.3, num_samples=2, optimizer=adam)
+    trainer = Trainer(
+        max_epochs=4,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        log_every_n_steps=20,
+        num_sanity_val_steps=0,
+        gradient_clip_val=5.0,
+    )
+    validation = DataLoader(corners(200, 2), batch_size=100)
+    trainer.fit(model, DataLoader(corners(2000, 1), batch_size=50), validation)
+    assert trainer.callback_metrics["val/error"] < 0.2
+    assert model.images_seen == 4 * 2000
+    figures = trainer.test(model, validation, verbose=False)[0]
+    assert figures["test/error"] == pytest.approx(trainer.callback_metrics["test/error"].item())
+    for name in ("error_sampled", "error_averaged", "error_after_1", "error_after_3"):
+        error, spread = figures[f"test/{name}"], figures[f"test/{name}_stderr"]
+        assert spread == pytest.approx(math.sqrt(error * (1 - error) / 200), abs=1e-6)
+    assert figures["test/error_after_1"] > figures["test/error"]
+    assert {f"test/accuracy_{k}" for k in range(3)} <= figures.keys()
+    assert 0 < figures["test/pixels_seen"] <= 4 * 16 / 144
+    assert trainer.test(model, validation, verbose=False)[0] == figures
+
+    path = tmp_path / "model.ckpt"
+    trainer.save_checkpoint(path)
+    again = RecurrentAttentionModel.load_from_checkpoint(path, weights_only=True)
+    images = corners(10, 3).tensors[0]
+    assert torch.equal(again(images), model(images))
+
+
+def test_training_draws_depend_on_seed_and_epoch_alone(batch: tuple[Tensor, Tensor]) -> None:
+    def first_draw(seed: int, epoch: int) -> Tensor:
+        model = make(seed=seed)
+        torch.rand(epoch + 1)  # the global stream does not matter
+        return model.look(batch[0], generator=model.stream("train", epoch)).locations
+
+    assert torch.equal(first_draw(1, 0), first_draw(1, 0))
+    assert not torch.equal(first_draw(1, 0), first_draw(1, 1))
+    assert not torch.equal(first_draw(1, 0), first_draw(2, 0))
