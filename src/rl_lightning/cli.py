@@ -4,23 +4,59 @@ An experiment is one YAML file; every value in it can be overridden by a flag of
 """
 
 import os
+import re
 import sys
+import warnings
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
-from lightning import LightningDataModule, LightningModule
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+# A short class name in YAML is that of an imported class.
+from rl_lightning import callbacks, datamodules, modules  # noqa: F401
 from rl_lightning.callbacks.tracking import TrackConfig, run_folder
 from rl_lightning.errors import ConfigurationError
+
+_IRRELEVANT_WARNINGS = (
+    # A length is what keeps Lightning from fetching ahead; and there are no workers.
+    r"Your `IterableDataset` has `__len__` defined",
+    # One process feeds the environments: more workers would be more environments.
+    r"The '\w+_dataloader' does not have many workers",
+    # Nor are there indices into a stream of games.
+    r"Couldn't infer the batch indices",
+    # Between Lightning and torch.
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+)
 
 
 class _Parser(LightningArgumentParser):
     """Says what is wrong in one line, where argparse would print pages of usage first."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise ConfigurationError(_one_line(message)) from ex
+        raise ConfigurationError(_essence(message)) from ex
+
+
+def _essence(message: str) -> str:
+    """The lines of a parser's message that name the mistake.
+
+    Where a value may be of several types, jsonargparse lists the complaint of each and
+    then the whole value.
+    """
+    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a path but")
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+    kept = [
+        re.sub(r"^Expected a dot import path string: (.+)", r"there is no class \1", line)
+        for line in lines
+        if not line.startswith(noise) and line != "Expected a <class 'NoneType'>"
+    ]
+    return re.sub(r'Parser key "([^"]+)":', r"\1:", " ".join(dict.fromkeys(kept)))
 
 
 class _CLI(LightningCLI):
@@ -46,6 +82,17 @@ class _CLI(LightningCLI):
             if num_threads < 1:
                 raise ConfigurationError(f"num_threads is {num_threads}: it is at least 1")
             torch.set_num_threads(num_threads)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Give the Trainer a progress bar that costs a small network's update little."""
+        config = self._get(self.config_init, "trainer")
+        given = config.get("callbacks") or []
+        given = given if isinstance(given, list) else [given]
+        if config.get("enable_progress_bar") is not False and not any(
+            isinstance(callback, ProgressBar) for callback in given
+        ):
+            kwargs["callbacks"] = [*given, TQDMProgressBar(refresh_rate=25)]
+        return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
         checkpoint = self._get(self.config, "ckpt_path")
@@ -97,6 +144,8 @@ def _one_line(message: str) -> str:
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
+    for irrelevant in _IRRELEVANT_WARNINGS:
+        warnings.filterwarnings("ignore", message=irrelevant)
     try:
         _CLI(
             LightningModule,
@@ -111,7 +160,18 @@ def main(args: list[str] | None = None) -> int:
             parser_kwargs={"prog": "python -m rl_lightning"},
             args=args,
         )
-    except ConfigurationError as error:
-        print(f"rl_lightning: error: {_one_line(str(error))}", file=sys.stderr)
+    except Exception as error:
+        if (said := _configuration_error(error)) is None:
+            raise
+        print(f"rl_lightning: error: {_one_line(str(said))}", file=sys.stderr)
         return 2
     return 0
+
+
+def _configuration_error(error: BaseException | None) -> BaseException | None:
+    """Find the error that is for people: jsonargparse wraps what a constructor raises."""
+    while error is not None and not isinstance(
+        error, (ConfigurationError, MisconfigurationException)
+    ):
+        error = error.__cause__ or error.__context__
+    return error

@@ -6,8 +6,6 @@ Time-major shapes: T environment steps, N environment copies, B sampled transiti
 
 from typing import NamedTuple, Protocol, TypedDict
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -87,5 +85,5 @@ class Game(NamedTuple):
     """One whole game of one copy, with what was on the screen."""
 
     rollout: Rollout  # N = 1
-    frames: list[npt.NDArray[np.uint8]]  # T + 1 RGB images [H, W, 3]
+    frames: Tensor  # [T + 1, H, W, 3] uint8, RGB
     frames_per_second: int

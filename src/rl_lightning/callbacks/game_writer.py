@@ -39,7 +39,7 @@ class GameWriter(BasePredictionWriter):
         folder = run_folder(trainer) / "games"
         folder.mkdir(parents=True, exist_ok=True)
         save_video(
-            batch.frames,
+            list(batch.frames.cpu().numpy()),
             str(folder),
             fps=batch.frames_per_second,
             name_prefix="game",

@@ -7,10 +7,10 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-import mlflow
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.trainer.states import TrainerFn
 
 from rl_lightning.errors import ConfigurationError
 
@@ -71,6 +71,8 @@ class MLflowTracker(MLFlowLogger):
     def finalize(self, status: str = "success") -> None:
         """Close the run once all that was logged has arrived."""
         if self._initialized:
+            import mlflow
+
             mlflow.flush_async_logging()
         super().finalize(status)
 
@@ -86,8 +88,8 @@ def _check_answers(uri: str) -> None:
 
 
 def run_folder(trainer: Trainer) -> Path:
-    """Folder of the run: that of the checkpoint in use, else that of the logger."""
-    if trainer.ckpt_path is not None:
+    """Folder of the run: that of the checkpoint that plays, else that of the logger."""
+    if trainer.ckpt_path is not None and trainer.state.fn != TrainerFn.FITTING:
         return Path(trainer.ckpt_path).absolute().parent.parent
     if trainer.logger is None or trainer.logger.save_dir is None:
         return Path(trainer.default_root_dir)

@@ -1,10 +1,10 @@
 """What every datamodule that plays in environments shares."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from rl_lightning.datamodules.collector import Collector
 from rl_lightning.datamodules.environments import describe, make_rendered_env, make_vector_env
@@ -12,6 +12,8 @@ from rl_lightning.datamodules.evaluation import EvaluationDataset, GameDataset
 from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import EnvironmentSpec, Episodes, Game, Policy
 from rl_lightning.seeding import stream_seed, torch_stream
+
+Batch = TypeVar("Batch")
 
 
 class EnvironmentDataModule(LightningDataModule):
@@ -143,7 +145,7 @@ class EnvironmentDataModule(LightningDataModule):
             stream_seed(self.seed, rank=self.rank, epoch=wave, stream=stream)
             for wave in range(self.eval_episodes // self.num_eval_envs)
         ]
-        return DataLoader(EvaluationDataset(envs, self.policy, seeds), batch_size=None)
+        return whole_batches(EvaluationDataset(envs, self.policy, seeds))
 
     def predict_dataloader(self) -> DataLoader[Game]:
         """Greedy games to look at, with their frames."""
@@ -152,7 +154,16 @@ class EnvironmentDataModule(LightningDataModule):
             stream_seed(self.seed, rank=self.rank, epoch=game, stream="predict")
             for game in range(self.predict_episodes)
         ]
-        return DataLoader(GameDataset(envs, self.policy, self.gamma, seeds), batch_size=None)
+        return whole_batches(GameDataset(envs, self.policy, self.gamma, seeds))
+
+
+def whole_batches(dataset: IterableDataset[Batch]) -> DataLoader[Batch]:
+    """A DataLoader that passes on what `dataset` yields: batches are made whole, in this process."""
+    return DataLoader(dataset, batch_size=None, collate_fn=_unchanged)
+
+
+def _unchanged(batch: Batch) -> Batch:
+    return batch
 
 
 def require_positive(**sizes: int) -> None:

@@ -6,7 +6,11 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, IterableDataset
 
-from rl_lightning.datamodules.environment import EnvironmentDataModule, require_positive
+from rl_lightning.datamodules.environment import (
+    EnvironmentDataModule,
+    require_positive,
+    whole_batches,
+)
 from rl_lightning.datamodules.replay_ring import ReplayRing
 from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import Transitions
@@ -103,7 +107,7 @@ class ReplayDataModule(EnvironmentDataModule):
 
     def train_dataloader(self) -> DataLoader[Transitions]:
         """Whole minibatches, collected and sampled as the Trainer asks."""
-        return DataLoader(ReplayDataset(self), batch_size=None)
+        return whole_batches(ReplayDataset(self))
 
     def statistics(self) -> dict[str, float]:
         """Metrics of the experience so far, by the names they are logged under."""

@@ -1,0 +1,143 @@
+"""Where an update's time goes, and what the Trainer adds to a bare PyTorch loop.
+
+    python benchmarks/trainer_cost.py
+
+Both sides run the network, batch, optimizer, collector and replay of
+`configs/dqn/cartpole.yaml`, in turn, several times; medians are printed, and the shares
+of the bare loop. One thread of torch.
+"""
+
+import argparse
+import logging
+import statistics
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+
+from rl_lightning.callbacks import ExperienceMonitor, TargetNetwork
+from rl_lightning.datamodules import ReplayDataModule
+from rl_lightning.datamodules.replay import ReplayDataset
+from rl_lightning.modules import DQN, dqn
+
+WARM_UP = 100
+
+
+def build(updates: int) -> tuple[ReplayDataModule, DQN]:
+    data = ReplayDataModule(
+        "CartPole-v1",
+        num_envs=128,
+        env_steps_per_update=128,
+        batch_size=512,
+        n_step=10,
+        warmup_env_steps=2_000,
+        updates_per_epoch=updates,
+    )
+    adam = partial(torch.optim.Adam, lr=2e-3, fused=True)
+    return data, DQN(data.environment, loss="huber", optimizer=adam)
+
+
+class BareData(ReplayDataModule):
+    """The datamodule with a policy of its own, for want of a Trainer."""
+
+    bare_policy: Any
+
+    @property
+    def policy(self) -> Any:
+        return self.bare_policy
+
+
+def bare(updates: int, seconds: dict[str, list[float]]) -> None:
+    data, agent = build(updates)
+    data.__class__ = BareData
+    data.bare_policy = agent
+    data.setup("fit")
+    parts: dict[str, float] = defaultdict(float)
+
+    def watch(owner: Any, name: str, part: str) -> None:
+        inner: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            result = inner(*args, **kwargs)
+            parts[part] += time.perf_counter() - start
+            return result
+
+        setattr(owner, name, timed)
+
+    watch(data.collector.envs, "step", "environment")
+    watch(agent, "act", "action choice")
+    watch(data.ring, "sample", "sampling")
+    optimizer, target = agent.configure_optimizers(), TargetNetwork(1, tau=0.01)
+    trainer = Trainer(logger=False, enable_checkpointing=False)
+    dqn.is_logging = lambda _: False
+    agent._trainer = trainer
+    for update, batch in enumerate(ReplayDataset(data)):
+        if update == WARM_UP:
+            parts.clear()
+            start = time.perf_counter()
+        learning = time.perf_counter()
+        loss = agent.training_step(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        target.on_train_batch_end(trainer, agent, None, batch, update)
+        parts["learning"] += time.perf_counter() - learning
+    counted = updates - WARM_UP
+    seconds["bare loop"].append((time.perf_counter() - start) / counted)
+    for part, total in parts.items():
+        seconds[part].append(total / counted)
+
+
+class Clock(Callback):
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == WARM_UP:
+            self.start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        counted = trainer.num_training_batches - WARM_UP
+        self.seconds = (time.perf_counter() - self.start) / counted
+
+
+def trained(updates: int, callbacks: list[Callback]) -> float:
+    data, agent = build(updates)
+    clock = Clock()
+    Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[clock, TargetNetwork(1, tau=0.01), *callbacks],
+    ).fit(agent, datamodule=data)
+    return clock.seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--updates", type=int, default=1_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for _ in range(arguments.repeats):
+        bare(arguments.updates, seconds)
+        seconds["Trainer"].append(trained(arguments.updates, []))
+        seconds["Trainer and monitor"].append(trained(arguments.updates, [ExperienceMonitor()]))
+    medians = {name: statistics.median(values) * 1e3 for name, values in seconds.items()}
+    whole = medians["bare loop"]
+    for name, value in medians.items():
+        print(f"{name:22}{value:8.3f} ms an update  {value / whole:6.1%} of the bare loop")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+import copy
+
+import pytest
+import torch
+from lightning import Trainer, seed_everything
+
+from rl_lightning.callbacks import TargetNetwork
+from rl_lightning.datamodules import ReplayDataModule
+from rl_lightning.errors import ConfigurationError
+from rl_lightning.experience import EnvironmentSpec, Exploration, Transitions
+from rl_lightning.modules import DQN
+
+
+def spec(shape=(3,), num_actions=4, num_observations=None):
+    return EnvironmentSpec(
+        env_id="Some-v0",
+        observation_shape=shape,
+        num_observations=num_observations,
+        action_shape=(),
+        num_actions=num_actions,
+    )
+
+
+def adam(parameters):
+    return torch.optim.Adam(parameters, lr=5e-3)
+
+
+def train(data, agent, epochs, **trainer):
+    settings = {
+        "accelerator": "cpu",
+        "max_epochs": epochs,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "callbacks": [TargetNetwork(every_n_updates=20)],
+    }
+    trainer = Trainer(**{**settings, **trainer})
+    trainer.fit(agent, datamodule=data)
+    return trainer
+
+
+def batch_of(size=6, shape=(3,), num_actions=4):
+    return Transitions(
+        torch.randn(size, *shape),
+        torch.randint(num_actions, (size,)),
+        torch.randn(size),
+        torch.rand(size),
+        torch.randn(size, *shape),
+    )
+
+
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("loss", ["squared", "huber"])
+def test_loss_against_a_loop_over_transitions(double, loss):
+    torch.manual_seed(0)
+    agent = DQN(spec(), double=double, loss=loss)
+    agent._trainer = Trainer(logger=False, enable_checkpointing=False, log_every_n_steps=0)
+    for parameter in agent.target_network.parameters():
+        parameter.add_(torch.randn_like(parameter) / 10)
+    batch, expected = batch_of(), []
+    for obs, action, reward, discount, next_obs in zip(*batch, strict=True):
+        rated = agent.target_network(next_obs[None])[0]
+        chooses = agent.q_network(next_obs[None])[0] if double else rated
+        target = reward + discount * rated[chooses.argmax()]
+        error = (target - agent.q_network(obs[None])[0, action]).abs()
+        huber = error - 0.5 if error > 1 else error**2 / 2
+        expected.append(error**2 if loss == "squared" else huber)
+    torch.testing.assert_close(agent.training_step(batch), torch.stack(expected).mean())
+
+
+def test_no_gradient_reaches_the_target():
+    agent = DQN(spec(), double=True)
+    agent._trainer = Trainer(logger=False, enable_checkpointing=False, log_every_n_steps=0)
+    batch = batch_of()._replace(observations=torch.zeros(6, 3))
+    agent.training_step(batch).backward()
+    # With zero observations, the first layer could learn through the target alone.
+    assert not agent.q_network.body[0].weight.grad.any()
+    assert all(p.grad is None for p in agent.target_network.parameters())
+
+
+def test_epsilon_counts_environment_steps():
+    agent = DQN(spec(), epsilon_start=1.0, epsilon_end=0.1, epsilon_env_steps=100)
+    for env_steps, epsilon in ((0, 1.0), (50, 0.55), (100, 0.1), (10**9, 0.1)):
+        agent.act(torch.zeros(2, 3), Exploration(env_steps, torch.Generator()))
+        assert agent.epsilon == pytest.approx(epsilon)
+
+
+def test_each_copy_explores_by_itself():
+    agent = DQN(spec(), epsilon_start=0.5, epsilon_end=0.5)
+    greedy = agent.act(torch.zeros(1, 3)).item()
+    actions = agent.act(torch.zeros(4000, 3), Exploration(0, torch.Generator().manual_seed(0)))
+    assert (actions == greedy).float().mean().item() == pytest.approx(0.5 + 0.5 / 4, abs=0.03)
+    assert torch.unique(actions).numel() == 4
+
+
+def test_target_network_is_copied_every_n_updates_and_frozen():
+    data = ReplayDataModule("test/Signal-v0", num_envs=2, env_steps_per_update=2,
+                            warmup_env_steps=40, updates_per_epoch=30)  # fmt: skip
+    agent = DQN(data.environment, optimizer=adam)
+    first = copy.deepcopy(agent.q_network.state_dict())
+    train(data, agent, 1, max_steps=19, limit_val_batches=0)
+    assert all(torch.equal(first[k], v) for k, v in agent.target_network.state_dict().items())
+    train(data, agent, 1, max_steps=1, limit_val_batches=0, callbacks=[TargetNetwork(1)])
+    online, target = agent.q_network.state_dict(), agent.target_network.state_dict()
+    assert all(torch.equal(online[k], target[k]) for k in online)
+    assert not any(p.requires_grad for p in agent.target_network.parameters())
+
+
+def test_polyak_average():
+    agent = DQN(spec())
+    online = [p.add_(1) for p in [q.detach() for q in agent.q_network.parameters()]]
+    before = [p.clone() for p in agent.target_network.parameters()]
+    trainer = Trainer(logger=False, enable_checkpointing=False)
+    TargetNetwork(1, tau=0.25).on_train_batch_end(trainer, agent, None, None, 0)
+    for old, new, theta in zip(before, agent.target_network.parameters(), online, strict=True):
+        torch.testing.assert_close(new, 0.75 * old + 0.25 * theta)
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_dqn_learns(dueling):
+    seed_everything(0)
+    data = ReplayDataModule("test/Signal-v0", num_envs=8, env_steps_per_update=8, batch_size=64,
+                            warmup_env_steps=100, updates_per_epoch=150, gamma=0.9)  # fmt: skip
+    agent = DQN(data.environment, hidden_sizes=(32,), dueling=dueling, epsilon_env_steps=500,
+                optimizer=adam)  # fmt: skip
+    trainer = train(data, agent, 1)
+    assert trainer.callback_metrics["val/return"] == 10
+    assert trainer.test(agent, data, verbose=False)[0]["test/return_min"] == 10
+
+
+def value_of_endless_reward(handles_truncation):
+    seed_everything(0)
+    data = ReplayDataModule("test/Endless-v0", num_envs=4, env_steps_per_update=4, batch_size=64,
+                            warmup_env_steps=100, updates_per_epoch=400, gamma=0.9)  # fmt: skip
+    if not handles_truncation:
+        data.setup("fit")
+        inner = data.collector.collect
+
+        def collect(policy, num_steps):
+            rollout = inner(policy, num_steps)
+            return rollout._replace(discounts=rollout.discounts * ~rollout.ends)
+
+        data.collector.collect = collect
+    agent = DQN(data.environment, hidden_sizes=(16,), optimizer=adam)
+    train(data, agent, 1, limit_val_batches=0, callbacks=[TargetNetwork(1, tau=0.1)])
+    return agent.values(torch.ones(1, 1)).item()
+
+
+def test_values_reach_through_a_time_limit():
+    assert value_of_endless_reward(True) == pytest.approx(10, rel=0.05)
+    assert value_of_endless_reward(False) < 6
+
+
+def test_validation_leaves_training_untouched():
+    def weights(**trainer):
+        seed_everything(0)
+        data = ReplayDataModule("CartPole-v1", num_envs=4, env_steps_per_update=4,
+                                warmup_env_steps=100, updates_per_epoch=20,
+                                eval_episodes=4, num_eval_envs=2)  # fmt: skip
+        agent = DQN(data.environment, optimizer=adam)
+        train(data, agent, 3, **trainer)
+        return agent.q_network.state_dict()
+
+    with_validation, without = weights(), weights(limit_val_batches=0)
+    assert all(torch.equal(without[name], value) for name, value in with_validation.items())
+
+
+def test_a_checkpoint_is_plain_and_rebuilds_the_network_without_an_environment(tmp_path):
+    data = ReplayDataModule("CartPole-v1", num_envs=4, env_steps_per_update=4, updates_per_epoch=5)
+    agent = DQN(data.environment, hidden_sizes=(7,), dueling=True, optimizer=adam)
+    trainer = train(data, agent, 1, limit_val_batches=0)
+    trainer.save_checkpoint(tmp_path / "agent.ckpt")
+    saved = torch.load(tmp_path / "agent.ckpt", weights_only=True)
+    assert {name.split(".")[0] for name in saved["state_dict"]} == {"q_network", "target_network"}
+    rebuilt = DQN.load_from_checkpoint(tmp_path / "agent.ckpt", weights_only=True)
+    observations = torch.randn(5, 4)
+    torch.testing.assert_close(rebuilt.q_network(observations), agent.q_network(observations))
+
+
+@pytest.mark.parametrize("network", ["atari_2013", "nature"])
+def test_atari_networks_take_bytes(network):
+    agent = DQN(spec(shape=(4, 84, 84), num_actions=6), network=network)
+    frames = torch.randint(256, (2, 4, 84, 84), dtype=torch.uint8)
+    q_values = agent.q_network(frames)
+    assert q_values.shape == (2, 6)
+    expected = {"atari_2013": 677_686, "nature": 1_687_206}[network]
+    assert sum(p.numel() for p in agent.q_network.parameters()) == expected
+
+
+def test_dueling_advantages_have_mean_zero():
+    agent = DQN(spec(), dueling=True)
+    observations = torch.randn(5, 3)
+    values = agent.q_network.value(agent.q_network.body(observations)).squeeze(1)
+    torch.testing.assert_close(agent.q_network(observations).mean(dim=1), values)
+
+
+@pytest.mark.parametrize(
+    ("environment", "settings", "said"),
+    [
+        (spec(num_actions=None), {}, "continuous"),
+        (spec(num_observations=16, shape=()), {}, "discrete observations"),
+        (spec(), {"network": "nature"}, "use network mlp"),
+        (spec(), {"hidden_sizes": (8, 0)}, "hidden_sizes"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(environment, settings, said):
+    with pytest.raises(ConfigurationError, match=said) as error:
+        DQN(environment, **settings)
+    assert "\n" not in str(error.value)

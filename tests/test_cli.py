@@ -1,0 +1,219 @@
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from mlflow import MlflowClient
+
+from rl_lightning.cli import main
+from rl_lightning.modules import DQN
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+CARTPOLE = str(CONFIGS / "dqn" / "cartpole.yaml")
+TINY = [
+    *("--config", CARTPOLE, "--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false"),
+    *("--trainer.log_every_n_steps", "5", "--model.hidden_sizes", "[16]"),
+    *("--data.num_envs", "4", "--data.env_steps_per_update", "4", "--data.batch_size", "16"),
+    *("--data.updates_per_epoch", "20", "--data.warmup_env_steps", "100"),
+    *("--data.eval_episodes", "4", "--data.num_eval_envs", "2"),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a tiny run, made by the command itself, and what that printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    command = [sys.executable, "-m", "rl_lightning", "fit", *TINY]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def run_folder(folder: Path) -> Path:
+    (run,) = (folder / "runs" / "dqn-CartPole-v1").iterdir()
+    return run
+
+
+def test_fit_ends_on_a_line_that_says_how_good_and_where(trained):
+    folder, printed = trained
+    last = printed.strip().splitlines()[-1]
+    assert last.startswith("Greedy return ")
+    checkpoint = folder / last.split("checkpoint ")[1].split(",")[0]
+    assert checkpoint.is_file()
+    assert (folder / last.split("run ")[1]) == run_folder(folder)
+
+
+def test_fit_writes_only_what_the_readme_names(trained):
+    folder, _ = trained
+    assert {path.name for path in folder.iterdir()} == {"mlflow.db", "mlruns", "runs"}
+    run = run_folder(folder)
+    assert {path.name for path in run.iterdir()} == {"checkpoints", "config.yaml"}
+    names = {path.name for path in (run / "checkpoints").iterdir()}
+    assert len(names) == 2
+    assert "last.ckpt" in names
+
+
+def test_the_run_in_mlflow_is_whole(trained, working_folder):
+    folder, _ = trained
+    os.chdir(folder)
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("dqn-CartPole-v1")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    expected = "train/return train/length train/loss train/q_mean train/epsilon replay/size "
+    expected += "val/return val/return_std val/return_iqm val/length val/episodes "
+    expected += "speed/env_steps_per_second speed/updates_per_second"
+    assert set(expected.split()) <= set(run.data.metrics)
+    losses = client.get_metric_history(run.info.run_id, "train/loss")
+    sizes = client.get_metric_history(run.info.run_id, "replay/size")
+    # The x-axis is the environment step: the replay's rows less those of resets.
+    assert len(losses) == len(sizes) == 8
+    assert all(0.8 * row.value < row.step <= row.value + 36 for row in sizes)
+    returns = client.get_metric_history(run.info.run_id, "val/return")
+    assert [point.step for point in returns] == [losses[3].step, losses[7].step]
+    assert run.data.params["epsilon_env_steps"] == "10000"
+    assert run.data.params["num_envs"] == "4"
+    assert run.data.tags["version.torch"] == version("torch")
+    (artifact,) = client.list_artifacts(run.info.run_id)
+    saved = Path(client.download_artifacts(run.info.run_id, artifact.path))
+    config = yaml.safe_load(saved.read_text())
+    assert config["data"]["init_args"]["num_envs"] == 4
+
+
+def test_the_saved_configuration_runs_again(trained, working_folder, capsys):
+    folder, _ = trained
+    config = run_folder(folder) / "config.yaml"
+    assert main(["fit", "--config", str(config), "--trainer.max_epochs", "1"]) == 0
+    assert "Greedy return" in capsys.readouterr().out
+
+
+def test_test_prints_a_table_of_whole_games(trained, working_folder, capsys):
+    folder, _ = trained
+    checkpoint = run_folder(folder) / "checkpoints" / "last.ckpt"
+    assert main(["test", *TINY, "--ckpt_path", str(checkpoint)]) == 0
+    printed = capsys.readouterr().out
+    for metric in ("return", "return_std", "return_min", "return_max", "return_iqm", "length"):
+        assert f"test/{metric}" in printed
+
+
+def test_predict_writes_a_video_and_a_table_of_steps(trained, working_folder):
+    folder, _ = trained
+    run = run_folder(folder)
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    arguments = ["--ckpt_path", str(checkpoint), "--data.predict_episodes", "2"]
+    assert main(["predict", *TINY, *arguments]) == 0
+    games = {path.name: path for path in (run / "games").iterdir()}
+    assert set(games) == {f"game-episode-{i}.{kind}" for i in (0, 1) for kind in ("mp4", "csv")}
+    rows = games["game-episode-0.csv"].read_text().splitlines()
+    assert rows[0] == "step,action,reward,return_so_far,value"
+    assert float(rows[-1].split(",")[3]) == len(rows) - 1
+    assert b"ftyp" in games["game-episode-0.mp4"].read_bytes()[:16]
+
+
+def test_a_resumed_run_goes_on_counting_and_refills_without_a_burst(
+    trained, working_folder, monkeypatch
+):
+    folder, _ = trained
+    checkpoint = run_folder(folder) / "checkpoints" / "last.ckpt"
+    saved = torch.load(checkpoint, weights_only=True)
+    arguments = ["--ckpt_path", str(checkpoint), "--trainer.max_epochs", "3"]
+    said = []
+    monkeypatch.setattr("rl_lightning.datamodules.replay.rank_zero_info", said.append)
+    assert main(["fit", *TINY, *arguments]) == 0
+    assert "refilling 100 environment steps" in said[0]
+    (resumed,) = Path("runs/dqn-CartPole-v1").glob("*/checkpoints/last.ckpt")
+    after = torch.load(resumed, weights_only=True)
+    assert after["global_step"] == saved["global_step"] + 20 == 60
+    before, now = (state["ReplayDataModule"]["env_steps"] for state in (saved, after))
+    assert 0.8 * 180 < now - before <= 180  # refilled 100, then four for each of 20 updates
+
+
+def test_load_from_checkpoint_needs_no_environment(trained, monkeypatch):
+    folder, _ = trained
+    monkeypatch.setattr("gymnasium.make_vec", None)
+    (best,) = (run_folder(folder) / "checkpoints").glob("best*.ckpt")
+    agent = DQN.load_from_checkpoint(best, weights_only=True)
+    assert agent.act(torch.zeros(3, 4)).shape == (3,)
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "validate", "test", "predict"])
+def test_help(subcommand, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([subcommand, "--help"])
+    assert stop.value.code == 0
+    assert "--ckpt_path" in capsys.readouterr().out
+
+
+def test_help_of_a_class_is_its_docstring(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--data.help", "ReplayDataModule"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "the inverse of the replay ratio" in printed
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda p: p.stem)
+def test_every_configuration_round_trips(config, tmp_path, capsys):
+    def printed(path):
+        with pytest.raises(SystemExit) as stop:
+            main(["fit", "--config", str(path), "--print_config"])
+        assert not stop.value.code
+        return capsys.readouterr().out
+
+    first = printed(config)
+    again = tmp_path / "again.yaml"
+    again.write_text(first)
+    assert printed(again) == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--data.env_id CartPol-v1", "Did you mean: `CartPole`"),
+        ("--data.env_id Pendulum-v1", "Pendulum-v1 has continuous ones"),
+        ("--data.env_id Blackjack-v1", "observation space Tuple"),
+        ("--data.capacity 10", "capacity 10 is smaller than batch_size 16"),
+        ("--data.num_envs -3", "num_envs is -3"),
+        ("--data.num_envs 2.5", "data: num_envs: Expected a <class 'int'>"),
+        ("--data.num_env 3", "data: Option 'num_env' is not accepted"),
+        ("--model.hidden_sizes [0]", "hidden_sizes are [0]"),
+        ("--model.loss hubber", "loss: Expected a typing.Literal['squared', 'huber']"),
+        ("--model.network nature", "use network mlp"),
+        ("--model Foo", "there is no class Foo"),
+        ("--trainer.max_epoch 3", "--trainer.max_epoch"),
+        ("--num_threads 0", "num_threads is 0"),
+        ("--ckpt_path nowhere.ckpt", "there is no checkpoint nowhere.ckpt"),
+        ("--trainer.logger.tracking_uri http://127.0.0.1:9", "does not answer"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_leaves_nothing(arguments, said, working_folder, capsys):
+    assert main(["fit", *TINY, *arguments.split()]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if "rl_lightning" in line]
+    assert len(error) == 1
+    assert said in error[0]
+    assert not any(working_folder.iterdir())
+
+
+def test_a_misspelt_key_in_the_yaml_is_one_line(working_folder, capsys):
+    config = yaml.safe_load(Path(CARTPOLE).read_text())
+    config["data"]["init_args"]["num_env"] = 3
+    Path("misspelt.yaml").write_text(yaml.safe_dump(config))
+    assert main(["fit", "--config", "misspelt.yaml"]) == 2
+    assert "num_env" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_checkpoint_of_another_shape_is_refused(trained, working_folder, capsys):
+    folder, _ = trained
+    checkpoint = run_folder(folder) / "checkpoints" / "last.ckpt"
+    arguments = ["--ckpt_path", str(checkpoint), "--model.hidden_sizes", "[8]"]
+    assert main(["test", *TINY, *arguments]) == 2
+    assert "is (2, 16) there and (2, 8) here" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_checkpoint_that_is_none_is_refused(working_folder, capsys):
+    Path("not.ckpt").write_bytes(b"not a checkpoint")
+    assert main(["fit", *TINY, "--ckpt_path", "not.ckpt"]) == 2
+    assert "cannot be read as a checkpoint" in capsys.readouterr().err.splitlines()[-1]
