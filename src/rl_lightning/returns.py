@@ -127,6 +127,20 @@ def generalised_advantages(
     return discounted_sums(td_errors, gae_lambda * discounts * ~ends)
 
 
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` [T, N] over the rows where `mask` [T, N] holds."""
+    _check_shapes(values, mask)
+    return (values * mask).sum() / mask.sum()
+
+
+def standardised(values: Tensor, mask: Tensor) -> Tensor:
+    """`values` [T, N] to zero mean and unit variance over the rows where `mask` holds."""
+    mean = masked_mean(values, mask)
+    centred = values - mean
+    variance = masked_mean(centred.square(), mask)
+    return centred / (variance.sqrt() + 1e-8)
+
+
 def _check_shapes(*tensors: Tensor) -> None:
     # (T, N, 1) with (T, N) would broadcast in silence.
     shapes = {tuple(tensor.shape) for tensor in tensors}

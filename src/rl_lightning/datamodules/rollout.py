@@ -55,9 +55,9 @@ class RolloutDataModule(EnvironmentDataModule):
                 f"{episodes_per_update}: give exactly one of them, fixed rollouts or whole episodes"
             )
         require_positive(
+            rollout_length=1 if rollout_length is None else rollout_length,
+            episodes_per_update=1 if episodes_per_update is None else episodes_per_update,
             updates_per_epoch=updates_per_epoch,
-            **{"rollout_length": rollout_length} if rollout_length is not None else {},
-            **{"episodes_per_update": episodes_per_update} if episodes_per_update is not None else {},
         )
         super().__init__(
             env_id=env_id,

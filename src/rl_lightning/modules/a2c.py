@@ -9,10 +9,14 @@ from torch import Tensor
 
 from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import EnvironmentSpec, Rollout
-from rl_lightning.metrics import is_logging
 from rl_lightning.modules.networks import Activation, NetworkName
-from rl_lightning.modules.policy_gradient import PolicyGradient
-from rl_lightning.returns import generalised_advantages, n_step_returns
+from rl_lightning.modules.policy_gradient import Losses, PolicyGradient
+from rl_lightning.returns import (
+    generalised_advantages,
+    masked_mean,
+    n_step_returns,
+    standardised,
+)
 
 
 class A2C(PolicyGradient):
@@ -80,6 +84,8 @@ class A2C(PolicyGradient):
             hidden_sizes=hidden_sizes,
             activation=activation,
             has_critic=True,
+            entropy_coefficient=entropy_coefficient,
+            value_coefficient=value_coefficient,
             shared_body=shared_body,
             normalise_observations=normalise_observations,
             normalise_returns=normalise_returns,
@@ -96,45 +102,28 @@ class A2C(PolicyGradient):
         self.advantage = advantage
         self.n_step = n_step
         self.gae_lambda = gae_lambda
-        self.entropy_coefficient = entropy_coefficient
-        self.value_coefficient = value_coefficient
         self.normalise_advantages = normalise_advantages
 
-    def training_step(self, batch: Rollout) -> Tensor:
-        """The loss of one rollout."""
+    def losses(self, batch: Rollout) -> Losses:
+        """The parts of a rollout's loss, each a mean over its steps."""
         steps, copies = batch.rewards.shape
         distribution, values = self.policy_and_values(batch.observations.flatten(0, 1))
         values = values.unflatten(0, (steps + 1, copies))
         advantages = self.advantages(batch, values.detach())
         returns = advantages + values[:-1].detach()
         if self.normalise_advantages:
-            kept = advantages[batch.mask]
-            advantages = (advantages - kept.mean()) / (kept.std(correction=0) + 1e-8)
+            advantages = standardised(advantages, batch.mask)
 
         # A row more than there are actions: that of the last observation.
         padded = torch.cat([batch.actions, batch.actions[-1:]]).flatten(0, 1)
         log_probs = distribution.log_prob(padded).unflatten(0, (steps + 1, copies))[:-1]
         entropies = distribution.entropy().unflatten(0, (steps + 1, copies))[:-1]
-        policy_loss = -_masked_mean(log_probs * advantages, batch.mask)
-        value_loss = _masked_mean((returns - values[:-1]).square(), batch.mask)
-        entropy = _masked_mean(entropies, batch.mask)
-        loss = (
-            policy_loss
-            + self.value_coefficient * value_loss
-            - self.entropy_coefficient * entropy
+        return Losses(
+            policy=-masked_mean(log_probs * advantages, batch.mask),
+            value=masked_mean((returns - values[:-1]).square(), batch.mask),
+            entropy=masked_mean(entropies, batch.mask),
+            returns=returns,
         )
-
-        self.learn_statistics(batch, returns)
-        if is_logging(self.trainer):
-            self.log_dict(
-                {
-                    "train/loss": loss.detach(),
-                    "train/policy_loss": policy_loss.detach(),
-                    "train/value_loss": value_loss.detach(),
-                    "train/entropy": entropy.detach(),
-                }
-            )
-        return loss
 
     def advantages(self, batch: Rollout, values: Tensor) -> Tensor:
         """A_t [T, N] in units of `return_scale`, for V(s_0) to V(s_T) `values` [T + 1, N]."""
@@ -144,9 +133,3 @@ class A2C(PolicyGradient):
             return returns - values[:-1]
         gae_lambda = 1.0 if self.advantage == "monte_carlo" else self.gae_lambda
         return generalised_advantages(rewards, batch.discounts, batch.ends, values, gae_lambda)
-
-
-def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` [T, N] over the rows where `mask` [T, N] holds."""
-    assert values.shape == mask.shape, f"values {values.shape}, mask {mask.shape}"
-    return (values * mask).sum() / mask.sum()

@@ -4,11 +4,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Independent, Normal
+from torch.distributions import Categorical, Distribution, Independent, Normal
 
 from rl_lightning.experience import EnvironmentSpec
-
-ActionDistribution = Categorical | Independent
 
 
 class CategoricalHead(nn.Module):
@@ -18,7 +16,7 @@ class CategoricalHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(features, num_actions)
 
-    def forward(self, features: Tensor) -> Categorical:
+    def forward(self, features: Tensor) -> Distribution:
         """π(· | s)."""
         return Categorical(logits=self.linear(features), validate_args=False)
 
@@ -39,7 +37,7 @@ class GaussianHead(nn.Module):
         self.linear = nn.Linear(features, math.prod(action_shape))
         self.log_std = nn.Parameter(torch.full(action_shape, initial_log_std))
 
-    def forward(self, features: Tensor) -> Independent:
+    def forward(self, features: Tensor) -> Distribution:
         """π(· | s)."""
         mean = self.linear(features).unflatten(-1, self.action_shape)
         normal = Normal(mean, self.log_std.exp().expand_as(mean), validate_args=False)
@@ -56,7 +54,7 @@ def make_head(
     return GaussianHead(features, tuple(environment["action_shape"]), initial_log_std)
 
 
-def sample(distribution: ActionDistribution, generator: torch.Generator) -> Tensor:
+def sample(distribution: Distribution, generator: torch.Generator) -> Tensor:
     """One action for each copy, drawn from `generator`.
 
     torch's own `sample` takes no generator.
@@ -66,6 +64,6 @@ def sample(distribution: ActionDistribution, generator: torch.Generator) -> Tens
         rates = distribution.probs
         arrivals = torch.empty_like(rates).exponential_(generator=generator)
         return (rates / arrivals).argmax(dim=-1)
-    mean, std = distribution.mean, distribution.base_dist.scale
+    mean, std = distribution.mean, distribution.stddev
     noise = torch.empty_like(mean).normal_(generator=generator)
     return torch.addcmul(mean, std, noise)

@@ -1,21 +1,20 @@
 """What REINFORCE and the actor-critic share: a stochastic policy, and maybe a critic."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.optim.lr_scheduler import LinearLR
 
 from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import EnvironmentSpec, Exploration, Rollout
+from rl_lightning.metrics import is_logging
 from rl_lightning.modules.agent import Agent
-from rl_lightning.modules.distributions import (
-    ActionDistribution,
-    make_head,
-    sample,
-)
+from rl_lightning.modules.distributions import make_head, sample
 from rl_lightning.modules.networks import (
     Activation,
     NetworkName,
@@ -23,6 +22,15 @@ from rl_lightning.modules.networks import (
     make_body,
 )
 from rl_lightning.modules.normalisation import ObservationNormaliser, RunningStatistics
+
+
+class Losses(NamedTuple):
+    """What an update is made of."""
+
+    policy: Tensor  # []: −(ψ − b) log π
+    value: Tensor  # []: the critic's squared error, 0 without a critic
+    entropy: Tensor  # []: mean over the steps learned from
+    returns: Tensor  # [T, N]: what was earned from each step on, in units of `return_scale`
 
 
 class PolicyGradient(Agent):
@@ -37,6 +45,8 @@ class PolicyGradient(Agent):
         hidden_sizes: Units of the mlp's hidden layers.
         activation: Of the mlp.
         has_critic: Whether there is a V_φ.
+        entropy_coefficient: Weight of the policy's entropy, a bonus.
+        value_coefficient: Weight of the critic's loss.
         shared_body: Whether V_φ has the policy's body, or one of its own.
         normalise_observations: Subtract their running mean and divide by their running σ.
         normalise_returns: Divide rewards by the running σ of returns.
@@ -56,6 +66,8 @@ class PolicyGradient(Agent):
         hidden_sizes: Sequence[int],
         activation: Activation,
         has_critic: bool,
+        entropy_coefficient: float,
+        value_coefficient: float,
         shared_body: bool,
         normalise_observations: bool,
         normalise_returns: bool,
@@ -65,6 +77,8 @@ class PolicyGradient(Agent):
         optimizer: OptimizerCallable,
     ) -> None:
         super().__init__(optimizer)
+        self.entropy_coefficient = entropy_coefficient
+        self.value_coefficient = value_coefficient
         self.critic_learning_rate = critic_learning_rate
         self.anneal_learning_rates = anneal_learning_rates
         shape = tuple(environment["observation_shape"])
@@ -83,7 +97,31 @@ class PolicyGradient(Agent):
         self.normaliser = ObservationNormaliser(shape) if normalise_observations else None
         self.return_statistics = RunningStatistics() if normalise_returns else None
 
-    def policy(self, observations: Tensor) -> ActionDistribution:
+    @abstractmethod
+    def losses(self, batch: Rollout) -> Losses:
+        """The parts of a rollout's loss."""
+
+    def training_step(self, batch: Rollout) -> Tensor:
+        """The loss of one rollout, which is learned from once."""
+        losses = self.losses(batch)
+        loss = (
+            losses.policy
+            + self.value_coefficient * losses.value
+            - self.entropy_coefficient * losses.entropy
+        )
+        self.learn_statistics(batch, losses.returns)
+        if is_logging(self.trainer):
+            self.log_dict(
+                {
+                    "train/loss": loss.detach(),
+                    "train/policy_loss": losses.policy.detach(),
+                    "train/value_loss": losses.value.detach(),
+                    "train/entropy": losses.entropy.detach(),
+                }
+            )
+        return loss
+
+    def policy(self, observations: Tensor) -> Distribution:
         """π_θ(· | s) for `observations` [B, *observation_shape]."""
         return self.head(self.body(self._normalised(observations)))
 
@@ -107,7 +145,7 @@ class PolicyGradient(Agent):
         values: Tensor = self.value_head(body(normalised))
         return values.squeeze(-1)
 
-    def policy_and_values(self, observations: Tensor) -> tuple[ActionDistribution, Tensor]:
+    def policy_and_values(self, observations: Tensor) -> tuple[Distribution, Tensor]:
         """π_θ(· | s) and V_φ(s) [B], the latter in units of `return_scale`."""
         normalised = self._normalised(observations)
         features = self.body(normalised)

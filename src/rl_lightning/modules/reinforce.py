@@ -9,13 +9,13 @@ from torch import Tensor
 
 from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import EnvironmentSpec, Rollout
-from rl_lightning.metrics import is_logging
 from rl_lightning.modules.networks import Activation, NetworkName
 from rl_lightning.modules.normalisation import MovingAverage
-from rl_lightning.modules.policy_gradient import PolicyGradient
+from rl_lightning.modules.policy_gradient import Losses, PolicyGradient
 from rl_lightning.returns import (
     discounted_rewards_to_go,
     rewards_to_go,
+    standardised,
     trajectory_returns,
 )
 
@@ -79,6 +79,8 @@ class Reinforce(PolicyGradient):
             hidden_sizes=hidden_sizes,
             activation=activation,
             has_critic=baseline == "value",
+            entropy_coefficient=entropy_coefficient,
+            value_coefficient=value_coefficient,
             shared_body=False,
             normalise_observations=normalise_observations,
             normalise_returns=normalise_returns,
@@ -92,43 +94,27 @@ class Reinforce(PolicyGradient):
             raise ConfigurationError(f"baseline_decay is {baseline_decay}: it lies in [0, 1)")
         self.weight = weight
         self.baseline = baseline
-        self.entropy_coefficient = entropy_coefficient
-        self.value_coefficient = value_coefficient
         self.normalise_advantages = normalise_advantages
         self.average = MovingAverage(baseline_decay) if baseline == "moving_average" else None
 
-    def training_step(self, batch: Rollout) -> Tensor:
-        """The loss of whole trajectories."""
+    def losses(self, batch: Rollout) -> Losses:
+        """The parts of the loss of whole trajectories; the policy's a mean over trajectories."""
         mask = batch.mask
-        trajectories = (batch.ends & mask).sum()
         observations = batch.observations[:-1][mask]
         weights = self.weights(batch)
-        distribution = self.policy(observations)
         baselines, value_loss = self.baselines(observations, weights[mask])
         advantages = weights[mask] - baselines
         if self.normalise_advantages:
-            advantages = (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-8)
+            advantages = standardised(advantages, torch.ones_like(advantages, dtype=torch.bool))
+        distribution = self.policy(observations)
         log_probs = distribution.log_prob(batch.actions[mask])
         assert log_probs.shape == advantages.shape, f"{log_probs.shape}, {advantages.shape}"
-        policy_loss = -(log_probs * advantages).sum() / trajectories
-        entropy = distribution.entropy().mean()
-        loss = (
-            policy_loss
-            + self.value_coefficient * value_loss
-            - self.entropy_coefficient * entropy
+        return Losses(
+            policy=-(log_probs * advantages).sum() / (batch.ends & mask).sum(),
+            value=value_loss,
+            entropy=distribution.entropy().mean(),
+            returns=weights,
         )
-
-        self.learn_statistics(batch, weights)
-        if is_logging(self.trainer):
-            self.log_dict(
-                {
-                    "train/loss": loss.detach(),
-                    "train/policy_loss": policy_loss.detach(),
-                    "train/value_loss": value_loss.detach(),
-                    "train/entropy": entropy.detach(),
-                }
-            )
-        return loss
 
     def weights(self, batch: Rollout) -> Tensor:
         """ψ_t [T, N] in units of `return_scale`."""

@@ -28,26 +28,24 @@ class RMSpropTF(Optimizer):
         super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
-                self._update(parameters, group["lr"], group["alpha"], group["eps"])
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    average = self._square_average(parameter, group["alpha"])
+                    root = average.add(group["eps"]).sqrt_()
+                    parameter.addcdiv_(parameter.grad, root, value=-group["lr"])
         return loss
 
-    def _update(self, parameters: list[Tensor], lr: float, alpha: float, eps: float) -> None:
-        gradients = [p.grad for p in parameters]
-        for parameter in parameters:
-            if not self.state[parameter]:
-                self.state[parameter]["square_average"] = torch.ones_like(parameter)
-        averages = [self.state[p]["square_average"] for p in parameters]
-        torch._foreach_mul_(averages, alpha)
-        torch._foreach_addcmul_(averages, gradients, gradients, 1 - alpha)
-        roots = torch._foreach_add(averages, eps)
-        torch._foreach_sqrt_(roots)
-        torch._foreach_addcdiv_(parameters, gradients, roots, -lr)
+    def _square_average(self, parameter: Tensor, alpha: float) -> Tensor:
+        state = self.state[parameter]
+        if not state:
+            state["square_average"] = torch.ones_like(parameter)
+        average: Tensor = state["square_average"]
+        assert parameter.grad is not None
+        return average.mul_(alpha).addcmul_(parameter.grad, parameter.grad, value=1 - alpha)

@@ -1,0 +1,261 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from lightning import Trainer, seed_everything
+from torch import Tensor
+
+from rl_lightning.datamodules.rollout import RolloutDataModule
+from rl_lightning.errors import ConfigurationError
+from rl_lightning.experience import EnvironmentSpec, Exploration, Rollout
+from rl_lightning.modules.a2c import A2C
+from rl_lightning.modules.rmsprop import RMSpropTF
+
+GAMMA = 0.9
+DISCRETE = EnvironmentSpec(
+    env_id="x", observation_shape=(3,), num_observations=None, action_shape=(), num_actions=2
+)
+CONTINUOUS = EnvironmentSpec(
+    env_id="x", observation_shape=(3,), num_observations=None, action_shape=(2,), num_actions=None
+)
+
+
+def rollout(environment: EnvironmentSpec, steps: int = 5, copies: int = 4) -> Rollout:
+    generator = torch.Generator().manual_seed(0)
+    if environment["num_actions"] is None:
+        actions = torch.randn(steps, copies, 2, generator=generator)
+    else:
+        actions = torch.randint(2, (steps, copies), generator=generator)
+    ends, mask = torch.zeros(steps, copies, dtype=torch.bool), torch.ones(steps, copies).bool()
+    ends[1, 0], mask[2, 0] = True, False
+    return Rollout(
+        observations=torch.randn(steps + 1, copies, 3, generator=generator),
+        actions=actions,
+        rewards=torch.randn(steps, copies, generator=generator) * mask,
+        discounts=torch.full((steps, copies), GAMMA),
+        ends=ends,
+        mask=mask,
+    )
+
+
+class ConstantReward(gym.Env):
+    """Pays 1 a step for ever, and is cut off every few steps."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        return np.zeros(1, np.float32), 1.0, False, self.steps >= 3, {}
+
+
+class TruncationIsTermination(A2C):
+    def losses(self, batch: Rollout):
+        return super().losses(batch._replace(discounts=batch.discounts * ~batch.ends))
+
+
+def learned_value(kind: type[A2C], advantage: str) -> float:
+    gym.register("ConstantReward-v0", entry_point=ConstantReward)
+    try:
+        seed_everything(0, verbose=False)
+        data = RolloutDataModule(
+            "ConstantReward-v0", num_envs=4, gamma=GAMMA, rollout_length=6, updates_per_epoch=150
+        )
+        module = kind(
+            data.environment,
+            hidden_sizes=(),
+            advantage=advantage,
+            n_step=2,
+            optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.3),
+        )
+        Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            limit_val_batches=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(module, data)
+    finally:
+        del gym.registry["ConstantReward-v0"]
+    return module.values(torch.zeros(1, 1)).item()
+
+
+@pytest.mark.parametrize("advantage", ["monte_carlo", "n_step", "gae"])
+def test_endless_reward_is_worth_its_sum_through_every_time_limit(advantage: str) -> None:
+    assert learned_value(A2C, advantage) == pytest.approx(1 / (1 - GAMMA), rel=0.05)
+
+
+def test_without_the_handling_it_is_not() -> None:
+    assert learned_value(TruncationIsTermination, "gae") < 0.5 / (1 - GAMMA)
+
+
+@pytest.mark.parametrize("environment", [DISCRETE, CONTINUOUS])
+@pytest.mark.parametrize("shared_body", [False, True])
+def test_the_losses_by_hand(environment: EnvironmentSpec, shared_body: bool) -> None:
+    """One step at a time, and nothing of the reset row."""
+    batch = rollout(environment)
+    module = A2C(environment, advantage="n_step", n_step=1, shared_body=shared_body)
+    policy, value, entropy = [], [], []
+    for t in range(5):
+        for n in range(4):
+            if not batch.mask[t, n]:
+                continue
+            here, there = (module.values(batch.observations[s, n : n + 1]) for s in (t, t + 1))
+            error = batch.rewards[t, n] + batch.discounts[t, n] * there.detach() - here
+            distribution = module.policy(batch.observations[t, n : n + 1])
+            log_prob = distribution.log_prob(batch.actions[t, n : n + 1])
+            policy.append(-log_prob * error.detach())
+            value.append(error.square())
+            entropy.append(distribution.entropy())
+    losses = module.losses(batch)
+    for actual, parts in zip(losses, (policy, value, entropy), strict=False):
+        torch.testing.assert_close(actual, torch.cat(parts).mean())
+
+
+def test_a_reset_row_teaches_nothing() -> None:
+    batch = rollout(DISCRETE)
+    module = A2C(DISCRETE, normalise_advantages=True, normalise_observations=True)
+    before = module.losses(batch)
+    rewards = torch.where(batch.mask, batch.rewards, 1e6)
+    actions = torch.where(batch.mask, batch.actions, 1 - batch.actions)
+    after = module.losses(batch._replace(rewards=rewards, actions=actions))
+    for name in ("policy", "value", "entropy"):
+        torch.testing.assert_close(getattr(before, name), getattr(after, name))
+
+
+def test_statistics_learn_after_the_update_and_of_valid_rows_only() -> None:
+    batch = rollout(DISCRETE)
+    module = A2C(DISCRETE, normalise_observations=True, normalise_returns=True)
+    losses = module.losses(batch)
+    assert module.normaliser is not None
+    assert module.normaliser.count == 0
+    module.learn_statistics(batch, losses.returns)
+    assert module.normaliser.count == batch.mask.sum()
+    expected = batch.observations[:-1][batch.mask].double().mean(0)
+    torch.testing.assert_close(module.normaliser.mean, expected)
+    returns = losses.returns.detach()[batch.mask]
+    torch.testing.assert_close(module.return_scale, returns.std(correction=0))
+
+
+def test_returns_are_normalised_and_values_are_not() -> None:
+    """Rewards a hundred times as large leave the losses as they are once σ has followed."""
+    batch = rollout(DISCRETE)
+    small, large = (A2C(DISCRETE, normalise_returns=True) for _ in range(2))
+    large.load_state_dict(small.state_dict())
+    for module, scale in ((small, 1.0), (large, 100.0)):
+        module.return_statistics.variance.fill_(scale**2)
+    bigger = batch._replace(rewards=batch.rewards * 100)
+    for ours, theirs in zip(small.losses(batch), large.losses(bigger), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    states = batch.observations[0]
+    torch.testing.assert_close(small.values(states) * 100, large.values(states))
+
+
+def test_evaluation_leaves_the_statistics_alone() -> None:
+    module = A2C(CONTINUOUS, normalise_observations=True, normalise_returns=True)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    module.act(torch.randn(4, 3))
+    module.act(torch.randn(4, 3), Exploration(0, torch.Generator()))
+    module.values(torch.randn(4, 3))
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+def test_the_sample_is_not_clipped() -> None:
+    module = A2C(CONTINUOUS, initial_log_std=1.0)
+    actions = module.act(torch.zeros(100, 3), Exploration(0, torch.Generator()))
+    assert actions.abs().max() > 2
+
+
+def test_the_policy_begins_near_uniform() -> None:
+    probabilities = A2C(DISCRETE).policy(torch.randn(100, 3)).probs
+    torch.testing.assert_close(probabilities, torch.full((100, 2), 0.5), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("shared_body", [False, True])
+def test_the_critic_learns_at_a_rate_of_its_own(shared_body: bool) -> None:
+    module = A2C(
+        DISCRETE,
+        shared_body=shared_body,
+        critic_learning_rate=0.5,
+        optimizer=lambda parameters: RMSpropTF(parameters, lr=0.1),
+    )
+    actor, critic = module.configure_optimizers().param_groups
+    assert (actor["lr"], critic["lr"]) == (0.1, 0.5)
+    assert len(critic["params"]) == (2 if shared_body else 6)
+    both = {id(p) for p in [*actor["params"], *critic["params"]]}
+    assert both == {id(p) for p in module.parameters()}
+
+
+def test_learning_rates_fall_to_nothing_by_the_end_of_the_run() -> None:
+    data = RolloutDataModule("CartPole-v1", num_envs=2, rollout_length=2, updates_per_epoch=10)
+    module = A2C(data.environment, anneal_learning_rates=True)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, data)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=2e-6)
+
+
+def test_a_checkpoint_rebuilds_the_agent_without_an_environment(tmp_path) -> None:
+    data = RolloutDataModule("CartPole-v1", num_envs=2, rollout_length=2, updates_per_epoch=3)
+    module = A2C(data.environment, normalise_observations=True, normalise_returns=True)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    rebuilt = A2C.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert rebuilt.normaliser.count > 0
+    observations: Tensor = torch.randn(6, 4)
+    torch.testing.assert_close(rebuilt.values(observations), module.values(observations))
+
+
+def test_cartpole_is_learned() -> None:
+    """Far above the 20 or so of a policy that draws at random, within 40,000 steps."""
+    seed_everything(0, verbose=False)
+    data = RolloutDataModule(
+        "CartPole-v1", num_envs=64, rollout_length=16, updates_per_epoch=40, seed=0
+    )
+    module = A2C(
+        data.environment, optimizer=lambda parameters: torch.optim.Adam(parameters, lr=7e-3)
+    )
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        gradient_clip_val=0.5,
+    )
+    trainer.fit(module, data)
+    assert trainer.callback_metrics["val/return"] > 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"gae_lambda": 1.5}, "gae_lambda"), ({"n_step": 0}, "n_step")],
+)
+def test_settings_that_cannot_be_are_refused(arguments, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        A2C(DISCRETE, **arguments)

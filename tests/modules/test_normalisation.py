@@ -1,0 +1,78 @@
+import pytest
+import torch
+
+from rl_lightning.modules import normalisation
+from rl_lightning.modules.normalisation import (
+    MovingAverage,
+    ObservationNormaliser,
+    RunningStatistics,
+)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_batches_of_any_size_add_up_to_the_whole(offset: float) -> None:
+    values = offset + torch.randn(1_000, 3, generator=torch.Generator().manual_seed(0))
+    statistics = RunningStatistics((3,))
+    for batch in values.split([1, 9, 490, 500]):
+        statistics.update(batch)
+    torch.testing.assert_close(statistics.mean, values.double().mean(0))
+    torch.testing.assert_close(statistics.variance, values.double().var(0, correction=0))
+    assert statistics.count == 1_000
+
+
+def test_scalars() -> None:
+    statistics = RunningStatistics()
+    statistics.update(torch.tensor([1.0, 3.0]))
+    assert (statistics.mean, statistics.variance, statistics.count) == (2, 1, 2)
+
+
+def test_ranks_take_in_each_others_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ranks with one half each end where one with both would: sums, not means of means."""
+    here, there = torch.tensor([[1.0], [2.0]]), torch.tensor([[6.0]])
+    alone = RunningStatistics((1,))
+    alone.update(torch.cat([here, there]))
+
+    def add_the_other_rank(sums: torch.Tensor, op: object) -> None:
+        centred = there.double()
+        sums += torch.stack([torch.ones(1), centred.sum(0), centred.square().sum(0)])
+
+    monkeypatch.setattr(normalisation, "is_initialized", lambda: True)
+    monkeypatch.setattr(normalisation, "all_reduce", add_the_other_rank)
+    statistics = RunningStatistics((1,))
+    statistics.update(here)
+    assert statistics.state_dict() == alone.state_dict()
+
+
+def test_observations_come_out_standardised_and_clipped() -> None:
+    normaliser = ObservationNormaliser((2,), clip=3.0)
+    unseen = torch.tensor([[0.5, -9.0]])
+    assert normaliser(unseen).tolist() == [[0.5, -3.0]], "nothing seen yet"
+    observations = torch.tensor([5.0, 100.0]) + torch.randn(500, 2) * torch.tensor([2.0, 0.1])
+    normaliser.update(observations)
+    normalised = normaliser(observations)
+    torch.testing.assert_close(normalised.mean(0), torch.zeros(2), atol=0.05, rtol=0)
+    torch.testing.assert_close(normalised.std(0), torch.ones(2), atol=0.05, rtol=0)
+    assert normalised.dtype == torch.float32
+
+
+def test_looking_changes_nothing() -> None:
+    normaliser = ObservationNormaliser((2,))
+    before = {name: value.clone() for name, value in normaliser.state_dict().items()}
+    normaliser.train()(torch.randn(4, 2))
+    assert all(torch.equal(before[name], value) for name, value in normaliser.state_dict().items())
+
+
+def test_a_component_that_never_moves_stays_finite() -> None:
+    normaliser = ObservationNormaliser((1,))
+    normaliser.update(torch.full((10, 1), 4.0))
+    assert normaliser(torch.full((1, 1), 4.0)).item() == 0.0
+    assert normaliser(torch.full((1, 1), 5.0)).isfinite().all()
+
+
+def test_a_moving_average_forgets() -> None:
+    average = MovingAverage(decay=0.5)
+    assert average.value == 0
+    average.update(torch.tensor([4.0, 8.0]))
+    assert average.value.item() == pytest.approx(6.0)
+    average.update(torch.tensor([0.0]))
+    assert average.value.item() == pytest.approx((0.25 * 6 + 0.5 * 0) / 0.75)
