@@ -47,6 +47,10 @@ def test_tensors_hold_what_the_table_says(
     dense = dynamics.transitions.to_dense().view(states, actions, states)
     np.testing.assert_allclose(dense, matrix)
     assert dynamics.initial.sum() == pytest.approx(1.0)
+    # Duplicates are merged and columns in order, as the format promises.
+    crow, col = dynamics.transitions.crow_indices(), dynamics.transitions.col_indices()
+    values, size = dynamics.transitions.values(), dynamics.transitions.shape
+    torch.sparse_csr_tensor(crow, col, values, size, check_invariants=True)
 
 
 def test_arrays_and_table_give_the_same_tensors() -> None:

@@ -72,7 +72,7 @@ def test_explores_by_its_schedule_and_evaluates_greedily() -> None:
     ("env_id", "env_kwargs", "gamma", "updates"),
     [
         ("rl_lightning/GridWorld-v0", {"size": 4}, 1.0, 300),
-        ("FrozenLake-v1", {"is_slippery": False}, 0.99, 600),
+        ("FrozenLake-v1", {"is_slippery": False}, 0.99, 900),
     ],
 )
 def test_learns_value_iterations_values_from_experience(
