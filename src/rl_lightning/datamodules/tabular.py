@@ -16,7 +16,11 @@ from rl_lightning.datamodules.dynamics import (
     read_outcomes,
     to_tensors,
 )
-from rl_lightning.datamodules.environment import EnvironmentDataModule, require_positive
+from rl_lightning.datamodules.environment import (
+    EnvironmentDataModule,
+    require_positive,
+    whole_batches,
+)
 from rl_lightning.errors import ConfigurationError
 
 
@@ -94,7 +98,7 @@ class TabularDataModule(EnvironmentDataModule):
 
     def train_dataloader(self) -> DataLoader[Dynamics]:
         """The same dynamics for every sweep."""
-        return DataLoader(SweepDataset(self), batch_size=None)
+        return whole_batches(SweepDataset(self))
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
