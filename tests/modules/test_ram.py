@@ -12,14 +12,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from rl_lightning.errors import ConfigurationError
+from rl_lightning.modules.glimpse import share_of_pixels_seen
 from rl_lightning.modules.image_classifiers import error_and_standard_error
-from rl_lightning.modules.ram import (
-    RecurrentAttentionModel,
-    baseline_loss,
-    gaussian_log_prob,
-    reinforce_loss,
-    share_of_pixels_seen,
-)
+from rl_lightning.modules.ram import RecurrentAttentionModel
+from rl_lightning.modules.ram_losses import baseline_loss, gaussian_log_prob, reinforce_loss
 
 
 def make(**kwargs: object) -> RecurrentAttentionModel:

@@ -32,6 +32,28 @@ def glimpse_centres(locations: Tensor, height: int, width: int) -> Tensor:
     return torch.round((locations + 1) / 2 * size).long()
 
 
+def share_of_pixels_seen(locations: Tensor, size: int, height: int, width: int) -> Tensor:
+    """Share of an image's pixels inside at least one `size` × `size` patch.
+
+    Args:
+        locations: [T, N, 2].
+        size: Width of the patch, pixels.
+        height: Rows of the image.
+        width: Columns of the image.
+
+    Returns:
+        [N] float32.
+    """
+    x, y = (glimpse_centres(locations, height, width) - size // 2).unbind(-1)
+
+    def covered(start: Tensor, length: int) -> Tensor:
+        offsets = torch.arange(length, device=start.device) - start[..., None]
+        return (offsets >= 0) & (offsets < size)
+
+    seen = covered(y, height)[..., :, None] & covered(x, width)[..., None, :]
+    return seen.any(0).float().mean((-2, -1))
+
+
 class GlimpseSensor(nn.Module):
     """ρ(x, l): square patches around a location, each twice as wide as the last.
 

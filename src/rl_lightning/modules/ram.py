@@ -25,80 +25,13 @@ from rl_lightning.modules.glimpse import (
     Locator,
     LSTMCore,
     RecurrentCore,
-    glimpse_centres,
+    share_of_pixels_seen,
 )
 from rl_lightning.modules.image_classifiers import ImageClassifier, LabelledImages
+from rl_lightning.modules.ram_losses import baseline_loss, gaussian_log_prob, reinforce_loss
 from rl_lightning.seeding import torch_stream
 
 AVERAGED_ROLLOUTS = 10  # the paper's M for averaged predictions
-
-
-def gaussian_log_prob(samples: Tensor, means: Tensor, std: float) -> Tensor:
-    """log N(samples; means, std² I), summed over the last dimension.
-
-    Args:
-        samples: [..., 2]; no gradient flows through them (REINFORCE, no reparameterisation).
-        means: [..., 2].
-        std: σ.
-
-    Returns:
-        [...].
-    """
-    normal = torch.distributions.Normal(means, std, validate_args=False)
-    return normal.log_prob(samples.detach()).sum(-1)
-
-
-def reinforce_loss(log_probs: Tensor, rewards: Tensor, baselines: Tensor) -> Tensor:
-    """−1/N Σ_n Σ_t log π(l_t^n) (R^n − b_t^n), whose gradient is that of equation 2.
-
-    Args:
-        log_probs: [T − 1, N].
-        rewards: [N], the return of each rollout: its only reward comes at the end.
-        baselines: [T − 1, N]; no gradient flows into them.
-
-    Returns:
-        A scalar.
-    """
-    assert log_probs.shape == baselines.shape
-    assert log_probs.shape[1:] == rewards.shape
-    advantages = (rewards - baselines).detach()
-    return -(log_probs * advantages).sum(0).mean()
-
-
-def baseline_loss(baselines: Tensor, rewards: Tensor) -> Tensor:
-    """Mean squared error of b_t as a prediction of the return R.
-
-    Args:
-        baselines: [T − 1, N].
-        rewards: [N].
-
-    Returns:
-        A scalar.
-    """
-    assert baselines.shape[1:] == rewards.shape
-    return F.mse_loss(baselines, rewards.expand_as(baselines))
-
-
-def share_of_pixels_seen(locations: Tensor, size: int, height: int, width: int) -> Tensor:
-    """Share of an image's pixels inside at least one `size` × `size` patch.
-
-    Args:
-        locations: [T, N, 2].
-        size: Width of the patch, pixels.
-        height: Rows of the image.
-        width: Columns of the image.
-
-    Returns:
-        [N] float32.
-    """
-    x, y = (glimpse_centres(locations, height, width) - size // 2).unbind(-1)
-
-    def covered(start: Tensor, length: int) -> Tensor:
-        offsets = torch.arange(length, device=start.device) - start[..., None]
-        return (offsets >= 0) & (offsets < size)
-
-    seen = covered(y, height)[..., :, None] & covered(x, width)[..., None, :]
-    return seen.any(0).float().mean((-2, -1))
 
 
 class RecurrentAttentionModel(ImageClassifier):
