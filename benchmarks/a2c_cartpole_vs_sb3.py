@@ -1,0 +1,158 @@
+"""A2C on CartPole-v1 beside Stable-Baselines3's: environment steps a second, and time to solve.
+
+    pip install 'rl_lightning[bench]'
+    python benchmarks/a2c_cartpole_vs_sb3.py --seeds 5 --out docs/runs/a2c_cartpole_vs_sb3.csv
+
+The clock runs from the first environment step to the first evaluation in which 100 greedy
+games have a mean return of at least 475; the evaluations' own time is taken off on both
+sides. Ours is `configs/a2c/cartpole.yaml` through the command line, logging and
+checkpoints and all, and rates itself after every epoch; theirs has that package's
+defaults and 8 copies, and is rated every 4,000 steps by the same code. Environment steps a second are
+those of the same stretch. One thread each, a seed of the one and then a seed of the other.
+"""
+
+import argparse
+import csv
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback
+from lightning.pytorch.cli import LightningCLI
+
+GOAL, EPISODES, MOST_STEPS = 475.0, 100, 400_000
+CONFIG = Path(__file__).resolve().parent.parent / "configs/a2c/cartpole.yaml"
+
+
+class Stopwatch(Callback):
+    """Stops training at the first validation that reaches the goal."""
+
+    def __init__(self) -> None:
+        self.evaluating, self.seconds, self.env_steps, self.solved = 0.0, 0.0, 0, False
+
+    def on_train_start(self, *_: Any) -> None:
+        self.start = time.perf_counter()
+
+    def on_validation_start(self, *_: Any) -> None:
+        self.paused = time.perf_counter()
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        now = time.perf_counter()
+        self.evaluating += now - self.paused
+        self.seconds = now - self.start - self.evaluating
+        self.env_steps = trainer.datamodule.collector.env_steps
+        self.solved = bool(trainer.callback_metrics["val/return"] >= GOAL)
+        trainer.should_stop = self.solved
+
+
+def ours(seed: int) -> tuple[float, int, bool]:
+    from rl_lightning import cli
+
+    watch = Stopwatch()
+    original = LightningCLI.instantiate_trainer
+
+    def with_watch(self: Any, **kwargs: Any) -> Any:
+        trainer = original(self, **kwargs)
+        trainer.callbacks.insert(0, watch)
+        return trainer
+
+    LightningCLI.instantiate_trainer = with_watch  # type: ignore[method-assign]
+    try:
+        cli.main(
+            [
+                *("fit", "--config", str(CONFIG), "--seed_everything", str(seed)),
+                *("--trainer.enable_progress_bar", "false", "--num_threads", "1"),
+                *("--data.eval_episodes", str(EPISODES), "--data.num_eval_envs", str(EPISODES)),
+            ]
+        )
+    finally:
+        LightningCLI.instantiate_trainer = original  # type: ignore[method-assign]
+    return watch.seconds, watch.env_steps, watch.solved
+
+
+def theirs(seed: int) -> tuple[float, int, bool]:
+    from stable_baselines3 import A2C
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+
+    from rl_lightning.datamodules.environments import make_vector_env
+    from rl_lightning.datamodules.evaluation import play_episodes
+
+    class Greedy:
+        device = torch.device("cpu")
+
+        def act(self, observations: torch.Tensor, exploration: None = None) -> torch.Tensor:
+            return torch.from_numpy(model.predict(observations.numpy(), deterministic=True)[0])
+
+    class UntilSolved(BaseCallback):
+        evaluating, seconds, solved = 0.0, 0.0, False
+
+        def _on_training_start(self) -> None:
+            self.start = time.perf_counter()
+
+        def _on_step(self) -> bool:
+            if self.num_timesteps % 4_000:
+                return True
+            paused = time.perf_counter()
+            mean = play_episodes(evaluation, Greedy(), 10_000 + seed).returns.mean().item()
+            now = time.perf_counter()
+            self.evaluating += now - paused
+            self.seconds = now - self.start - self.evaluating
+            self.solved = mean >= GOAL
+            return not self.solved
+
+    torch.set_num_threads(1)
+    evaluation = make_vector_env("CartPole-v1", EPISODES, {})
+    model = A2C("MlpPolicy", make_vec_env("CartPole-v1", 8, seed=seed), seed=seed, device="cpu")
+    until_solved = UntilSolved()
+    model.learn(MOST_STEPS, callback=until_solved)
+    return until_solved.seconds, model.num_timesteps, until_solved.solved
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    out = arguments.out.resolve()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        for seed in range(1, arguments.seeds + 1):
+            for package, run in (("rl_lightning", ours), ("stable_baselines3", theirs)):
+                seconds, env_steps, solved = run(seed)
+                row = {
+                    "package": package,
+                    "seed": seed,
+                    "solved": solved,
+                    "seconds": round(seconds, 2),
+                    "env_steps": env_steps,
+                    "env_steps_per_second": round(env_steps / seconds),
+                }
+                rows.append(row)
+                print(row, flush=True)
+        os.chdir(out.parent)
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    medians = {}
+    for package in ("rl_lightning", "stable_baselines3"):
+        own = [row for row in rows if row["package"] == package]
+        # A seed that was not solved took longer than any that was.
+        seconds = [row["seconds"] if row["solved"] else float("inf") for row in own]
+        speed = statistics.median(row["env_steps_per_second"] for row in own)
+        medians[package] = (statistics.median(seconds), speed)
+        print(f"{package}: median {medians[package][0]:.2f} s to {GOAL:g}, {speed:,.0f} steps/s")
+    (our_time, our_speed), (their_time, their_speed) = medians.values()
+    print(
+        f"{our_speed / their_speed:.1f} times the speed, {their_time / our_time:.1f} times sooner"
+    )
+
+
+if __name__ == "__main__":
+    main()
