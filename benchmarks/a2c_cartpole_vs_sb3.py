@@ -6,9 +6,9 @@
 The clock runs from the first environment step to the first evaluation in which 100 greedy
 games have a mean return of at least 475; the evaluations' own time is taken off on both
 sides. Ours is `configs/a2c/cartpole.yaml` through the command line, logging and
-checkpoints and all, and rates itself after every epoch; theirs has that package's
-defaults and 8 copies, and is rated every 4,000 steps by the same code. Environment steps a second are
-those of the same stretch. One thread each, a seed of the one and then a seed of the other.
+checkpoints and all, and is rated after every epoch; theirs has that package's defaults
+and 8 copies, and is rated every 4,000 steps by the same code. Environment steps a second
+are those of the same stretch. One thread each, a seed of the one, then of the other.
 """
 
 import argparse
