@@ -1,4 +1,4 @@
-"""Where an update's time goes, and what the Trainer adds to a bare PyTorch loop.
+"""Where an update's time goes, and what the Trainer and tracking add to a bare PyTorch loop.
 
     python benchmarks/trainer_cost.py
 
@@ -10,6 +10,7 @@ of the bare loop. One thread of torch.
 import argparse
 import logging
 import statistics
+import tempfile
 import time
 import warnings
 from collections import defaultdict
@@ -19,8 +20,9 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.loggers import Logger
 
-from rl_lightning.callbacks import ExperienceMonitor, TargetNetwork
+from rl_lightning.callbacks import ExperienceMonitor, MLflowTracker, TargetNetwork
 from rl_lightning.datamodules import ReplayDataModule
 from rl_lightning.datamodules.replay import ReplayDataset
 from rl_lightning.modules import DQN, dqn
@@ -104,14 +106,15 @@ class Clock(Callback):
         self.seconds = (time.perf_counter() - self.start) / counted
 
 
-def trained(updates: int, callbacks: list[Callback]) -> float:
+def trained(updates: int, *callbacks: Callback, logger: Logger | None = None) -> float:
     data, agent = build(updates)
     clock = Clock()
     Trainer(
         accelerator="cpu",
         max_epochs=1,
         limit_val_batches=0,
-        logger=False,
+        logger=logger or False,
+        log_every_n_steps=200,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -131,12 +134,18 @@ def main() -> None:
     seconds: dict[str, list[float]] = defaultdict(list)
     for _ in range(arguments.repeats):
         bare(arguments.updates, seconds)
-        seconds["Trainer"].append(trained(arguments.updates, []))
-        seconds["Trainer and monitor"].append(trained(arguments.updates, [ExperienceMonitor()]))
+        seconds["Trainer"].append(trained(arguments.updates))
+        with tempfile.TemporaryDirectory() as folder:
+            tracker = MLflowTracker("cost", tracking_uri=f"sqlite:///{folder}/mlflow.db")
+            tracked = trained(arguments.updates, ExperienceMonitor(), logger=tracker)
+        seconds["Trainer, tracked"].append(tracked)
     medians = {name: statistics.median(values) * 1e3 for name, values in seconds.items()}
     whole = medians["bare loop"]
     for name, value in medians.items():
-        print(f"{name:22}{value:8.3f} ms an update  {value / whole:6.1%} of the bare loop")
+        print(f"{name:18}{value:8.3f} ms an update  {value / whole:6.1%} of the bare loop")
+    pairs = zip(seconds["Trainer, tracked"], seconds["Trainer"], strict=True)
+    cost = statistics.median(tracked / untracked - 1 for tracked, untracked in pairs)
+    print(f"tracking adds {cost:.1%} to an update under the Trainer (median of pairs)")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ _IRRELEVANT_WARNINGS = (
     r"The '\w+_dataloader' does not have many workers",
     # Nor are there indices into a stream of games.
     r"Couldn't infer the batch indices",
+    # A resumed run writes into a folder of its own.
+    r"The dirpath has changed from",
     # Between Lightning and torch.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )

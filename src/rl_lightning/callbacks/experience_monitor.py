@@ -33,18 +33,25 @@ class ExperienceMonitor(Callback):
         updates_per_second = (trainer.global_step - self._updates) / seconds
         steps_per_second = (env_steps - self._env_steps) / seconds
         statistics = data.statistics()
-        pl_module.log_dict(
-            {
-                **statistics,
-                "speed/env_steps_per_second": steps_per_second,
-                "speed/updates_per_second": updates_per_second,
-                "step": _step(env_steps),
-            }
+        # Straight to the loggers, as Lightning's LearningRateMonitor does: what goes through
+        # `pl_module.log` is gone through again at every update.
+        for logger in trainer.loggers:
+            logger.log_metrics(
+                {
+                    **statistics,
+                    "speed/env_steps_per_second": steps_per_second,
+                    "speed/updates_per_second": updates_per_second,
+                },
+                step=env_steps,
+            )
+        trainer.callback_metrics.update(
+            {name: torch.tensor(value) for name, value in statistics.items()}
         )
         on_bar = {"env_steps": _step(env_steps), "steps/s": steps_per_second}
         if "train/return" in statistics:
             on_bar["return"] = statistics["train/return"]
         pl_module.log_dict(on_bar, prog_bar=True, logger=False)
+        pl_module.log("step", _step(env_steps))
         self._start_clock(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

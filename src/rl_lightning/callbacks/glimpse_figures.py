@@ -37,8 +37,14 @@ def prepare(sensor: GlimpseSensor, trace: GlimpseTrace) -> Drawing:
     views = foveated_views(sensor, trace.images, trace.locations)
     centres = glimpse_centres(trace.locations, sensor.height, sensor.width)
     widths = tuple(sensor.size << scale for scale in range(sensor.num_scales))
-    tensors = (trace.images.mean(1), trace.labels, centres, trace.probabilities, views.mean(2))
-    return Drawing(*(tensor.detach().cpu() for tensor in tensors), widths)
+    return Drawing(
+        images=trace.images.mean(1).detach().cpu(),
+        labels=trace.labels.cpu(),
+        centres=centres.detach().cpu(),
+        probabilities=trace.probabilities.detach().cpu(),
+        views=views.mean(2).detach().cpu(),
+        widths=widths,
+    )
 
 
 def draw_grid(drawing: Drawing, title: str) -> "Figure":
@@ -80,7 +86,7 @@ def save_animation(drawing: Drawing, path: Path, seconds_a_glimpse: float = 1.0)
         return list(axes.flat)
 
     animation = FuncAnimation(figure, draw, frames=steps, init_func=lambda: list(axes.flat))
-    animation.save(path, writer=PillowWriter(fps=1 / seconds_a_glimpse), dpi=70)
+    animation.save(path, writer=PillowWriter(fps=round(1 / seconds_a_glimpse)), dpi=70)
 
 
 def location_counts(locations: Tensor) -> Tensor:
