@@ -158,7 +158,7 @@ class EnvironmentDataModule(LightningDataModule):
 
 
 def whole_batches(dataset: IterableDataset[Batch]) -> DataLoader[Batch]:
-    """A DataLoader that passes on what `dataset` yields: batches are made whole, in this process."""
+    """A DataLoader that passes on the whole batches that `dataset` yields."""
     return DataLoader(dataset, batch_size=None, collate_fn=_unchanged)
 
 

@@ -91,7 +91,8 @@ class GameDataset(IterableDataset[Game]):
         observations = [step.observations[:1] for step in steps] + [steps[-1].observations[1:]]
         columns = zip(*(step[1:] for step in steps), strict=True)
         rollout = Rollout(torch.cat(observations), *(torch.cat(column) for column in columns))
-        return Game(rollout, torch.from_numpy(np.stack(frames)), int(self.envs.metadata.get("render_fps", 30)))
+        frames_per_second = int(self.envs.metadata.get("render_fps", 30))
+        return Game(rollout, torch.from_numpy(np.stack(frames)), frames_per_second)
 
     def _frame(self) -> Any:
         rendered = self.envs.render()
