@@ -4,6 +4,7 @@ A policy's `act` goes one way, typed batches go the other, and nothing else cros
 Time-major shapes: T environment steps, N environment copies, B sampled transitions.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypedDict
 
 import torch
@@ -62,6 +63,16 @@ class Rollout(NamedTuple):
     discounts: Tensor  # [T, N] float32: γ, or 0 where the value of what follows is 0
     ends: Tensor  # [T, N] bool: the episode ended here, by termination or truncation
     mask: Tensor  # [T, N] bool: False where the row teaches nothing
+
+
+def join_rollouts(rollouts: Sequence[Rollout]) -> Rollout:
+    """One rollout of several, each of which goes on where the one before stopped."""
+    observations = [rollout.observations[:-1] for rollout in rollouts]
+    columns = zip(*(rollout[1:] for rollout in rollouts), strict=True)
+    return Rollout(
+        torch.cat([*observations, rollouts[-1].observations[-1:]]),
+        *(torch.cat(column) for column in columns),
+    )
 
 
 class Transitions(NamedTuple):

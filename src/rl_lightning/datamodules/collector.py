@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from gymnasium.vector import VectorEnv
 
-from rl_lightning.experience import Exploration, Policy, Rollout
+from rl_lightning.experience import Exploration, Policy, Rollout, join_rollouts
 
 Array = npt.NDArray[Any]
 
@@ -119,9 +119,7 @@ class Collector:
             step = self.collect(policy, 1)
             steps.append(step._replace(mask=step.mask & torch.from_numpy(playing)))
             missing -= step.ends[0].numpy()
-        observations = [step.observations[:1] for step in steps] + [steps[-1].observations[1:]]
-        columns = zip(*(step[1:] for step in steps), strict=True)
-        return Rollout(torch.cat(observations), *(torch.cat(column) for column in columns))
+        return join_rollouts(steps)
 
     def _count(self, rewards: Array, ends: Array, mask: Array) -> None:
         self.env_steps += int(np.count_nonzero(mask)) * self.world_size

@@ -9,7 +9,7 @@ from gymnasium.vector import VectorEnv
 from torch.utils.data import IterableDataset
 
 from rl_lightning.datamodules.collector import Collector, act, tensor_dtype, within_bounds
-from rl_lightning.experience import Episodes, Game, Policy, Rollout
+from rl_lightning.experience import Episodes, Game, Policy, Rollout, join_rollouts
 
 
 class EvaluationDataset(IterableDataset[Episodes]):
@@ -88,11 +88,8 @@ class GameDataset(IterableDataset[Game]):
         while not collector.finished:
             steps.append(collector.collect(self.policy, 1, explore=False))
             frames.append(self._frame())
-        observations = [step.observations[:1] for step in steps] + [steps[-1].observations[1:]]
-        columns = zip(*(step[1:] for step in steps), strict=True)
-        rollout = Rollout(torch.cat(observations), *(torch.cat(column) for column in columns))
         frames_per_second = int(self.envs.metadata.get("render_fps", 30))
-        return Game(rollout, torch.from_numpy(np.stack(frames)), frames_per_second)
+        return Game(join_rollouts(steps), torch.from_numpy(np.stack(frames)), frames_per_second)
 
     def _frame(self) -> Any:
         rendered = self.envs.render()
