@@ -19,7 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 # A short class name in YAML is that of an imported class.
 from rl_lightning import callbacks, datamodules, modules  # noqa: F401
 from rl_lightning.callbacks.tracking import TrackConfig, run_folder
-from rl_lightning.errors import ConfigurationError
+from rl_lightning.errors import ConfigurationError, one_line
 
 _IRRELEVANT_WARNINGS = (
     # A length is what keeps Lightning from fetching ahead; and there are no workers.
@@ -128,7 +128,7 @@ def _check_fits(path: Path, model: LightningModule) -> None:
         saved = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
     except Exception as error:
         raise ConfigurationError(
-            f"{path} cannot be read as a checkpoint ({_one_line(str(error))[:120]})"
+            f"{path} cannot be read as a checkpoint ({one_line(str(error))[:120]})"
         ) from error
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     for name in sorted(shapes.keys() | saved.keys()):
@@ -138,10 +138,6 @@ def _check_fits(path: Path, model: LightningModule) -> None:
                 f"checkpoint {path} does not fit this configuration: {name} is {theirs} there and "
                 f"{shapes.get(name)} here: use the configuration that the checkpoint was made with"
             )
-
-
-def _one_line(message: str) -> str:
-    return " ".join(message.split())
 
 
 def main(args: list[str] | None = None) -> int:
@@ -165,7 +161,7 @@ def main(args: list[str] | None = None) -> int:
     except Exception as error:
         if (said := _configuration_error(error)) is None:
             raise
-        print(f"rl_lightning: error: {_one_line(str(said))}", file=sys.stderr)
+        print(f"rl_lightning: error: {one_line(str(said))}", file=sys.stderr)
         return 2
     return 0
 

@@ -7,3 +7,8 @@ class ConfigurationError(ValueError):
     The message is one line: what was asked, what is wrong and what to do. The
     command line prints it without a traceback and exits with status 2.
     """
+
+
+def one_line(message: str) -> str:
+    """The words of a message of several lines on one."""
+    return " ".join(message.split())

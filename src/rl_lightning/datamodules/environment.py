@@ -84,6 +84,11 @@ class EnvironmentDataModule(LightningDataModule):
         """Global rank of this process."""
         return 0 if self.trainer is None else self.trainer.global_rank
 
+    @property
+    def epoch(self) -> int:
+        """The epoch in which random streams begin."""
+        return 0 if self.trainer is None else self.trainer.current_epoch
+
     def setup(self, stage: str) -> None:
         """Make the training environments."""
         if stage == "fit" and self.collector is None:
@@ -102,7 +107,7 @@ class EnvironmentDataModule(LightningDataModule):
         Games go on over epochs; the first ones, and the first after a resume, begin here.
         """
         assert self.collector is not None
-        place = {"rank": self.rank, "epoch": self.trainer.current_epoch if self.trainer else 0}
+        place = {"rank": self.rank, "epoch": self.epoch}
         self.collector.generator = torch_stream(
             self.seed, stream="exploration", device=self.policy.device, **place
         )

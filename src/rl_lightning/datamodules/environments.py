@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from rl_lightning.errors import ConfigurationError
+from rl_lightning.errors import ConfigurationError, one_line
 from rl_lightning.experience import EnvironmentSpec
 
 EnvKwargs = Mapping[str, Any]
@@ -50,11 +50,13 @@ def _make(env_id: str, **kwargs: Any) -> VectorEnv[Any, Any, Any]:
         return gym.make_vec(env_id, **kwargs)
     except gym.error.DependencyNotInstalled as error:
         raise ConfigurationError(
-            f"{env_id} needs a package that is not installed: {_one_line(error)} "
+            f"{env_id} needs a package that is not installed: {one_line(str(error))} "
             "(MuJoCo: pip install 'rl_lightning[mujoco]')"
         ) from error
     except (gym.error.Error, TypeError, ValueError, ImportError) as error:
-        raise ConfigurationError(f"cannot make environment {env_id}: {_one_line(error)}") from error
+        raise ConfigurationError(
+            f"cannot make environment {env_id}: {one_line(str(error))}"
+        ) from error
 
 
 def describe(env_id: str, env_kwargs: EnvKwargs) -> EnvironmentSpec:
@@ -88,7 +90,3 @@ def describe(env_id: str, env_kwargs: EnvKwargs) -> EnvironmentSpec:
 
 def _count(space: gym.Space[Any]) -> int | None:
     return int(space.n) if isinstance(space, gym.spaces.Discrete) else None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -132,8 +132,7 @@ class ReplayDataset(IterableDataset[Transitions]):
         """Collect and sample; the games and the ring are the datamodule's and go on."""
         data, ring = self.data, self.data.ring
         collector = data.begin_epoch()
-        epoch = data.trainer.current_epoch if data.trainer else 0
-        rng = numpy_stream(data.seed, rank=data.rank, epoch=epoch, stream="replay")
+        rng = numpy_stream(data.seed, rank=data.rank, epoch=data.epoch, stream="replay")
         steps_per_collection = max(1, data.env_steps_per_update // data.num_envs)
         updates_per_collection = max(1, data.num_envs // data.env_steps_per_update)
 

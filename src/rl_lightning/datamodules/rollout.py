@@ -5,7 +5,11 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
-from rl_lightning.datamodules.environment import EnvironmentDataModule, require_positive
+from rl_lightning.datamodules.environment import (
+    EnvironmentDataModule,
+    require_positive,
+    whole_batches,
+)
 from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import Rollout
 from rl_lightning.seeding import stream_seed
@@ -80,7 +84,7 @@ class RolloutDataModule(EnvironmentDataModule):
 
     def train_dataloader(self) -> DataLoader[Rollout]:
         """Whole rollouts, played as the Trainer asks."""
-        return DataLoader(RolloutDataset(self), batch_size=None)
+        return whole_batches(RolloutDataset(self))
 
 
 class RolloutDataset(IterableDataset[Rollout]):
@@ -101,13 +105,14 @@ class RolloutDataset(IterableDataset[Rollout]):
         """Play a rollout for each update; the games are the datamodule's and go on."""
         data = self.data
         collector = data.begin_epoch()
-        epoch = data.trainer.current_epoch if data.trainer else 0
         for update in range(len(self)):
             if data.rollout_length is not None:
                 yield collector.collect(data.policy, data.rollout_length)
                 continue
             assert data.episodes_per_update is not None
-            seed = stream_seed(data.seed, rank=data.rank, epoch=epoch, stream=f"episodes/{update}")
+            seed = stream_seed(
+                data.seed, rank=data.rank, epoch=data.epoch, stream=f"episodes/{update}"
+            )
             yield collector.collect_episodes(
                 data.policy, data.episodes_per_update // data.num_envs, seed
             )
