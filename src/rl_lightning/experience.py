@@ -59,7 +59,7 @@ class Rollout(NamedTuple):
 
     observations: Tensor  # [T + 1, N, *observation_shape]
     actions: Tensor  # [T, N, *action_shape]
-    rewards: Tensor  # [T, N] float32, raw
+    rewards: Tensor  # [T, N] float32, raw or clipped to ±1
     discounts: Tensor  # [T, N] float32: γ, or 0 where the value of what follows is 0
     ends: Tensor  # [T, N] bool: the episode ended here, by termination or truncation
     mask: Tensor  # [T, N] bool: False where the row teaches nothing

@@ -20,16 +20,27 @@ class Collector:
     All state of the experience stands here and not in a generator's locals, because a
     DataLoader's `__iter__` begins anew every epoch while the games go on.
 
+    A life lost (`infos["life_lost"]`) sets the discount to 0 while the game goes on, and
+    rewards may be clipped to ±1: both for who learns only. What `finished` holds is raw
+    and of whole games.
+
     Attributes:
         env_steps: Environment steps taken, over all copies and ranks. The row in which
             a copy resets is none: its action is ignored.
         finished: Return and length of the last 100 games that ended here.
     """
 
-    def __init__(self, envs: VectorEnv[Any, Any, Any], gamma: float, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        envs: VectorEnv[Any, Any, Any],
+        gamma: float,
+        world_size: int = 1,
+        clip_rewards: bool = False,
+    ) -> None:
         self.envs = envs
         self.gamma = gamma
         self.world_size = world_size
+        self.clip_rewards = clip_rewards
         self.env_steps = 0
         self.finished: deque[tuple[float, int]] = deque(maxlen=100)
         self.generator = torch.Generator()
@@ -72,7 +83,7 @@ class Collector:
         )
         actions: list[Array] = []
         rewards = np.empty(shape, np.float32)
-        terminated = np.empty(shape, np.bool_)
+        worthless = np.empty(shape, np.bool_)  # what follows has the value 0
         ends = np.empty(shape, np.bool_)
         mask = np.empty(shape, np.bool_)
 
@@ -81,18 +92,19 @@ class Collector:
             np.logical_not(self._ended, out=mask[t])
             exploration = Exploration(self.env_steps, self.generator) if explore else None
             actions.append(act(policy, observations[t], exploration))
-            self._observations, rewards[t], terminated[t], truncated, _ = self.envs.step(
+            self._observations, rewards[t], terminated, truncated, infos = self.envs.step(
                 within_bounds(self.envs.single_action_space, actions[t])
             )
-            np.logical_or(terminated[t], truncated, out=ends[t])
+            np.logical_or(terminated, truncated, out=ends[t])
+            np.logical_or(terminated, infos.get("life_lost", False), out=worthless[t])
             self._count(rewards[t], ends[t], mask[t])
         observations[num_steps] = self._observations
 
         return Rollout(
             observations=torch.from_numpy(observations),
             actions=torch.from_numpy(np.stack(actions)),
-            rewards=torch.from_numpy(rewards),
-            discounts=torch.from_numpy(np.where(terminated, np.float32(0), np.float32(self.gamma))),
+            rewards=torch.from_numpy(rewards.clip(-1, 1) if self.clip_rewards else rewards),
+            discounts=torch.from_numpy(np.where(worthless, np.float32(0), np.float32(self.gamma))),
             ends=torch.from_numpy(ends),
             mask=torch.from_numpy(mask),
         )

@@ -27,6 +27,7 @@ class EnvironmentDataModule(LightningDataModule):
         env_kwargs: Keyword arguments for making it.
         num_envs: Copies that training plays in at once, on each rank.
         gamma: Discount factor γ.
+        clip_rewards: Whether what is learned from is clipped to ±1; returns never are.
         eval_episodes: Whole games of a validation or test.
         num_eval_envs: Copies that play them, a divisor of `eval_episodes`.
         predict_episodes: Games that `predict` plays and records.
@@ -42,6 +43,7 @@ class EnvironmentDataModule(LightningDataModule):
         env_kwargs: Mapping[str, Any] | None = None,
         num_envs: int = 1,
         gamma: float = 0.99,
+        clip_rewards: bool = False,
         eval_episodes: int = 20,
         num_eval_envs: int = 20,
         predict_episodes: int = 1,
@@ -66,6 +68,7 @@ class EnvironmentDataModule(LightningDataModule):
         self.env_kwargs = dict(env_kwargs or {})
         self.num_envs = num_envs
         self.gamma = gamma
+        self.clip_rewards = clip_rewards
         self.eval_episodes = eval_episodes
         self.num_eval_envs = num_eval_envs
         self.predict_episodes = predict_episodes
@@ -94,7 +97,7 @@ class EnvironmentDataModule(LightningDataModule):
         if stage == "fit" and self.collector is None:
             envs = make_vector_env(self.env_id, self.num_envs, self.env_kwargs)
             world_size = 1 if self.trainer is None else self.trainer.world_size
-            self.collector = Collector(envs, self.gamma, world_size)
+            self.collector = Collector(envs, self.gamma, world_size, self.clip_rewards)
 
     def teardown(self, stage: str) -> None:
         """Close the training environments."""

@@ -36,23 +36,29 @@ def make_rendered_env(env_id: str, env_kwargs: EnvKwargs) -> VectorEnv[Any, Any,
     Raises:
         ConfigurationError: If the environment cannot be made or drawn, saying why.
     """
-    return _make(
-        env_id, num_envs=1, vectorization_mode="sync", render_mode="rgb_array", **env_kwargs
-    )
+    if not _is_atari(env_id):
+        env_kwargs = {"vectorization_mode": "sync", **env_kwargs}
+    return _make(env_id, num_envs=1, render_mode="rgb_array", **env_kwargs)
+
+
+def _is_atari(env_id: str) -> bool:
+    return env_id.startswith("ALE/")
 
 
 def _make(env_id: str, **kwargs: Any) -> VectorEnv[Any, Any, Any]:
-    if env_id.startswith("ALE/"):
-        import ale_py
-
-        gym.register_envs(ale_py)
     try:
+        if _is_atari(env_id):
+            from rl_lightning.datamodules.atari import make_atari
+
+            return make_atari(env_id, **kwargs)
         return gym.make_vec(env_id, **kwargs)
     except gym.error.DependencyNotInstalled as error:
         raise ConfigurationError(
             f"{env_id} needs a package that is not installed: {one_line(str(error))} "
             "(MuJoCo: pip install 'rl_lightning[mujoco]')"
         ) from error
+    except ConfigurationError:
+        raise
     except (gym.error.Error, TypeError, ValueError, ImportError) as error:
         raise ConfigurationError(
             f"cannot make environment {env_id}: {one_line(str(error))}"

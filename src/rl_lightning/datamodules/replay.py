@@ -29,6 +29,7 @@ class ReplayDataModule(EnvironmentDataModule):
         env_kwargs: Keyword arguments for making it.
         num_envs: Copies that training plays in at once, on each rank.
         gamma: Discount factor γ.
+        clip_rewards: Whether what is learned from is clipped to ±1; returns never are.
         env_steps_per_update: Environment steps, over this rank's copies, between two
             updates: the inverse of the replay ratio. A multiple or a divisor of `num_envs`.
         batch_size: Transitions of an update, on each rank.
@@ -52,6 +53,7 @@ class ReplayDataModule(EnvironmentDataModule):
         env_kwargs: Mapping[str, Any] | None = None,
         num_envs: int = 1,
         gamma: float = 0.99,
+        clip_rewards: bool = False,
         env_steps_per_update: int = 4,
         batch_size: int = 32,
         capacity: int = 100_000,
@@ -77,6 +79,7 @@ class ReplayDataModule(EnvironmentDataModule):
             env_kwargs=env_kwargs,
             num_envs=num_envs,
             gamma=gamma,
+            clip_rewards=clip_rewards,
             eval_episodes=eval_episodes,
             num_eval_envs=num_eval_envs,
             predict_episodes=predict_episodes,

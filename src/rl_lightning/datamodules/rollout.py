@@ -27,6 +27,7 @@ class RolloutDataModule(EnvironmentDataModule):
         env_kwargs: Keyword arguments for making it.
         num_envs: Copies that training plays in at once, on each rank.
         gamma: Discount factor γ.
+        clip_rewards: Whether what is learned from is clipped to ±1; returns never are.
         rollout_length: T, steps of each copy in a rollout.
         episodes_per_update: Whole episodes of a rollout on each rank, a multiple of `num_envs`.
         updates_per_epoch: Updates between two validations.
@@ -45,6 +46,7 @@ class RolloutDataModule(EnvironmentDataModule):
         env_kwargs: Mapping[str, Any] | None = None,
         num_envs: int = 8,
         gamma: float = 0.99,
+        clip_rewards: bool = False,
         rollout_length: int | None = None,
         episodes_per_update: int | None = None,
         updates_per_epoch: int = 100,
@@ -68,6 +70,7 @@ class RolloutDataModule(EnvironmentDataModule):
             env_kwargs=env_kwargs,
             num_envs=num_envs,
             gamma=gamma,
+            clip_rewards=clip_rewards,
             eval_episodes=eval_episodes,
             num_eval_envs=num_eval_envs,
             predict_episodes=predict_episodes,
