@@ -20,6 +20,18 @@ class CategoricalHead(nn.Module):
         """π(· | s)."""
         return Categorical(logits=self.linear(features), validate_args=False)
 
+    def act(self, features: Tensor, generator: torch.Generator | None) -> Tensor:
+        """An action of each copy [B], drawn from `generator`; the mode without one.
+
+        The largest of the logits plus Gumbel noise is distributed as their softmax, which
+        need not be computed (Gumbel 1954); torch's own `sample` takes no generator.
+        """
+        logits: Tensor = self.linear(features)
+        if generator is not None:
+            arrivals = torch.empty_like(logits).exponential_(generator=generator)
+            logits = logits - arrivals.log_()
+        return logits.argmax(dim=-1)
+
 
 class GaussianHead(nn.Module):
     """Features [B, F] → a diagonal Gaussian over actions [B, *action_shape].
@@ -39,9 +51,21 @@ class GaussianHead(nn.Module):
 
     def forward(self, features: Tensor) -> Distribution:
         """π(· | s)."""
-        mean = self.linear(features).unflatten(-1, self.action_shape)
+        mean = self._mean(features)
         normal = Normal(mean, self.log_std.exp().expand_as(mean), validate_args=False)
         return Independent(normal, len(self.action_shape), validate_args=False)
+
+    def act(self, features: Tensor, generator: torch.Generator | None) -> Tensor:
+        """An action of each copy [B, *action_shape], drawn from `generator`; the mode without."""
+        mean = self._mean(features)
+        if generator is None:
+            return mean
+        noise = torch.empty_like(mean).normal_(generator=generator)
+        return torch.addcmul(mean, self.log_std.exp(), noise)
+
+    def _mean(self, features: Tensor) -> Tensor:
+        mean: Tensor = self.linear(features)
+        return mean.unflatten(-1, self.action_shape)
 
 
 def make_head(
@@ -53,17 +77,3 @@ def make_head(
         return CategoricalHead(features, num_actions)
     return GaussianHead(features, tuple(environment["action_shape"]), initial_log_std)
 
-
-def sample(distribution: Distribution, generator: torch.Generator) -> Tensor:
-    """One action for each copy, drawn from `generator`.
-
-    torch's own `sample` takes no generator.
-    """
-    if isinstance(distribution, Categorical):
-        # The first arrival of exponential races, at rates p, is distributed as p.
-        rates = distribution.probs
-        arrivals = torch.empty_like(rates).exponential_(generator=generator)
-        return (rates / arrivals).argmax(dim=-1)
-    mean, std = distribution.mean, distribution.stddev
-    noise = torch.empty_like(mean).normal_(generator=generator)
-    return torch.addcmul(mean, std, noise)

@@ -14,7 +14,7 @@ from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import EnvironmentSpec, Exploration, Rollout
 from rl_lightning.metrics import is_logging
 from rl_lightning.modules.agent import Agent
-from rl_lightning.modules.distributions import make_head, sample
+from rl_lightning.modules.distributions import make_head
 from rl_lightning.modules.networks import (
     Activation,
     NetworkName,
@@ -127,10 +127,8 @@ class PolicyGradient(Agent):
 
     def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
         """A draw from the policy for each copy; its mode without exploration."""
-        distribution = self.policy(observations)
-        if exploration is None:
-            return distribution.mode
-        return sample(distribution, exploration.generator)
+        features = self.body(self._normalised(observations))
+        return self.head.act(features, None if exploration is None else exploration.generator)
 
     def values(self, observations: Tensor) -> Tensor:
         """V_φ(s) [B] in the environment's rewards; without a critic not a number."""
