@@ -36,18 +36,19 @@ def make_rendered_env(env_id: str, env_kwargs: EnvKwargs) -> VectorEnv[Any, Any,
     Raises:
         ConfigurationError: If the environment cannot be made or drawn, saying why.
     """
-    if not _is_atari(env_id):
+    if not is_atari(env_id):
         env_kwargs = {"vectorization_mode": "sync", **env_kwargs}
     return _make(env_id, num_envs=1, render_mode="rgb_array", **env_kwargs)
 
 
-def _is_atari(env_id: str) -> bool:
+def is_atari(env_id: str) -> bool:
+    """Whether observations are stacks of frames, the newest last, as `FrameRing` needs them."""
     return env_id.startswith("ALE/")
 
 
 def _make(env_id: str, **kwargs: Any) -> VectorEnv[Any, Any, Any]:
     try:
-        if _is_atari(env_id):
+        if is_atari(env_id):
             from rl_lightning.datamodules.atari import make_atari
 
             return make_atari(env_id, **kwargs)

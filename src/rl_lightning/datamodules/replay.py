@@ -1,16 +1,23 @@
 """Off-policy experience: transitions sampled from a replay ring."""
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, IterableDataset
 
+from rl_lightning.datamodules.collector import tensor_dtype
 from rl_lightning.datamodules.environment import (
     EnvironmentDataModule,
     require_positive,
     whole_batches,
 )
+from rl_lightning.datamodules.environments import is_atari, make_vector_env
+from rl_lightning.datamodules.frame_ring import FrameRing
 from rl_lightning.datamodules.replay_ring import ReplayRing
 from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import Transitions
@@ -106,7 +113,36 @@ class ReplayDataModule(EnvironmentDataModule):
         self.warmup_env_steps = warmup_env_steps
         self.n_step = n_step
         self.updates_per_epoch = updates_per_epoch
-        self.ring = ReplayRing(capacity, num_envs, n_step, replay_device)
+        self.ring = self._make_ring(replay_device)
+
+    def _make_ring(self, device: str) -> ReplayRing:
+        if is_atari(self.env_id):
+            stack = self.environment["observation_shape"][0]
+            return FrameRing(self.capacity, self.num_envs, stack, self.n_step, device)
+        return ReplayRing(self.capacity, self.num_envs, self.n_step, device)
+
+    def prepare_data(self) -> None:
+        """Before anything starts, compare the replay with the machine.
+
+        Raises:
+            ConfigurationError: If it has too little memory, saying how much is needed.
+        """
+        if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        envs = make_vector_env(self.env_id, 1, self.env_kwargs)
+        space = envs.single_observation_space
+        envs.close()
+        observation_bytes = int(np.prod(space.shape or ())) * tensor_dtype(space).itemsize
+        needed = self.ring.bytes_needed(observation_bytes)
+        on_host = self.ring.device.type == "cpu"
+        if on_host:
+            needed *= self.trainer.num_devices
+        if needed > (there := memory_of(self.ring.device)):
+            raise ConfigurationError(
+                f"a replay of capacity {self.capacity} needs {needed / 1e9:.1f} GB and "
+                f"{'this machine' if on_host else self.ring.device} has {there / 1e9:.1f} GB: "
+                "lower capacity"
+            )
 
     def train_dataloader(self) -> DataLoader[Transitions]:
         """Whole minibatches, collected and sampled as the Trainer asks."""
@@ -115,6 +151,13 @@ class ReplayDataModule(EnvironmentDataModule):
     def statistics(self) -> dict[str, float]:
         """Metrics of the experience so far, by the names they are logged under."""
         return {**super().statistics(), "replay/size": float(len(self.ring))}
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes of memory that a device has."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 class ReplayDataset(IterableDataset[Transitions]):

@@ -30,6 +30,8 @@ class ReplayRing:
         device: Where observations and actions live.
     """
 
+    history = 0  # rows that an observation needs from before its own
+
     def __init__(
         self, capacity: int, num_envs: int, n_step: int = 1, device: torch.device | str = "cpu"
     ) -> None:
@@ -37,7 +39,7 @@ class ReplayRing:
         self.n_step = n_step
         self.device = torch.device(device)
         # n − 1 rows that wait for the rewards to come, and one for the newest observation.
-        self.num_rows = capacity // num_envs + n_step
+        self.num_rows = capacity // num_envs + n_step + self.history
         self.inserted = 0
         self._rewards = np.zeros((self.num_rows, num_envs), np.float32)
         self._discounts = np.zeros_like(self._rewards)
@@ -48,29 +50,46 @@ class ReplayRing:
 
     def __len__(self) -> int:
         """Rows times copies that a draw chooses from, rows of resets among them."""
-        return max(0, min(self.inserted, self.num_rows - 1) - self.n_step + 1) * self.num_envs
+        return max(0, self.inserted - self.oldest - self.n_step + 1) * self.num_envs
+
+    @property
+    def oldest(self) -> int:
+        """The oldest row that is still whole, counted from the first ever inserted."""
+        return max(0, self.inserted - self.num_rows + 1 + self.history)
+
+    def bytes_needed(self, observation_bytes: int) -> int:
+        """Memory of the ring when an observation takes so many bytes and an action eight."""
+        return self.num_rows * self.num_envs * (observation_bytes + 8 + 10)
 
     def extend(self, rollout: Rollout) -> None:
         """Insert the T rows of a rollout that goes on where the last one stopped."""
         num_steps = rollout.rewards.shape[0]
         assert num_steps < self.num_rows, f"{num_steps} rows into a ring of {self.num_rows}"
-        if self._observations is None or self._actions is None:
-            self._observations = self._rows_like(rollout.observations)
+        if self._actions is None:
             self._actions = self._rows_like(rollout.actions)
-        start = self.inserted % self.num_rows
         for ring, values in (
             (torch.from_numpy(self._rewards), rollout.rewards),
             (torch.from_numpy(self._discounts), rollout.discounts),
             (torch.from_numpy(self._ends), rollout.ends),
             (torch.from_numpy(self._mask), rollout.mask),
             (self._actions, rollout.actions),
-            (self._observations, rollout.observations),
         ):
-            before_wrap = min(len(values), self.num_rows - start)
-            ring[start : start + before_wrap] = values[:before_wrap]
-            if before_wrap < len(values):
-                ring[: len(values) - before_wrap] = values[before_wrap:]
+            self._write(ring, values, self.inserted)
+        self._insert_observations(rollout)
         self.inserted += num_steps
+
+    def _insert_observations(self, rollout: Rollout) -> None:
+        """Take in `observations` [T + 1, N, ...], the first of which is the newest here."""
+        if self._observations is None:
+            self._observations = self._rows_like(rollout.observations)
+        self._write(self._observations, rollout.observations, self.inserted)
+
+    def _write(self, ring: Tensor, values: Tensor, row: int) -> None:
+        start = row % self.num_rows
+        before_wrap = min(len(values), self.num_rows - start)
+        ring[start : start + before_wrap] = values[:before_wrap]
+        if before_wrap < len(values):
+            ring[: len(values) - before_wrap] = values[before_wrap:]
 
     def _rows_like(self, values: Tensor) -> Tensor:
         shape = (self.num_rows, *values.shape[1:])
@@ -83,10 +102,9 @@ class ReplayRing:
             Rows [B], counted from the first ever inserted, and copies [B].
         """
         assert len(self) > 0, "nothing to draw from: insert more than n_step rows first"
-        oldest = max(0, self.inserted - self.num_rows + 1)
         flat = rng.integers(len(self), size=batch_size)
         while True:
-            rows, copies = oldest + flat // self.num_envs, flat % self.num_envs
+            rows, copies = self.oldest + flat // self.num_envs, flat % self.num_envs
             resets = np.flatnonzero(~self._mask.take(self._flat(rows, copies)))
             if resets.size == 0:
                 return rows, copies
@@ -98,9 +116,8 @@ class ReplayRing:
         An episode's end within the n steps ends the sum there: what follows it is the
         true final observation, weighted by its discount.
         """
-        assert self._observations is not None
         assert self._actions is not None
-        start = self._flat(rows, copies)
+        first, start = rows, self._flat(rows, copies)
         rewards = self._rewards.take(start)
         discounts = self._discounts.take(start)
         going = ~self._ends.take(start)
@@ -112,16 +129,28 @@ class ReplayRing:
             rows = rows + going
             going &= ~self._ends.take(index)
         start_index = torch.from_numpy(start).to(self.device)
-        next_index = torch.from_numpy(self._flat(rows, copies)).to(self.device)
-
-        observations = self._observations.flatten(0, 1)
+        observations, next_observations = self._observations_around(first, rows, copies)
         return Transitions(
-            observations=observations.index_select(0, start_index),
+            observations=observations,
             actions=self._actions.flatten(0, 1).index_select(0, start_index),
             rewards=torch.from_numpy(rewards).to(self.device),
             discounts=torch.from_numpy(discounts).to(self.device),
-            next_observations=observations.index_select(0, next_index),
+            next_observations=next_observations,
         )
+
+    def _observations_around(
+        self, rows: IndexArray, next_rows: IndexArray, copies: IndexArray
+    ) -> tuple[Tensor, Tensor]:
+        """What is observed before and after, at once: memory is slower than Python here."""
+        both = np.concatenate([rows, next_rows]), np.concatenate([copies, copies])
+        before, after = self.observations(*both).split(len(rows))
+        return before, after
+
+    def observations(self, rows: IndexArray, copies: IndexArray) -> Tensor:
+        """The observations [B, ...] in `rows` [B] of `copies` [B], on the ring's device."""
+        assert self._observations is not None
+        index = torch.from_numpy(self._flat(rows, copies)).to(self.device)
+        return self._observations.flatten(0, 1).index_select(0, index)
 
     def _flat(self, rows: IndexArray, copies: IndexArray) -> IndexArray:
         return rows % self.num_rows * self.num_envs + copies
