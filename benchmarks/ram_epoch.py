@@ -5,7 +5,8 @@
 The bare loop has the same networks, losses, clipping and Adam, written down without
 Trainer, modules, metrics or shuffling. Both run on one core over 54,000 random images
 at batch 128, in turn; the least of the repeats counts, since other work on the machine
-only ever adds. CPU seconds stand beside the seconds on the wall.
+only ever adds, and so does compiling, in the first. CPU seconds stand beside the seconds
+on the wall.
 """
 
 import argparse
@@ -76,12 +77,14 @@ class BareLoop:
 class Front:
     """The same through Trainer, module and datamodule, as `fit` runs it."""
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, compiled: bool) -> None:
         self.data = MNISTDataModule(batch_size=BATCH)
         self.data.splits = {"train": (images, labels)}  # in place of the files
         self.data.prepare_data = lambda: None  # type: ignore[method-assign]
         adam = partial(torch.optim.Adam, lr=1e-3, fused=True)
-        self.model = RecurrentAttentionModel((1, 28, 28), 10, seed=1, optimizer=adam)
+        self.model = RecurrentAttentionModel(
+            (1, 28, 28), 10, compiled=compiled, seed=1, optimizer=adam
+        )
 
     def epoch(self) -> None:
         trainer = Trainer(
@@ -106,7 +109,11 @@ def main() -> None:
     torch.manual_seed(0)
     images = torch.randint(256, (IMAGES, 28, 28), dtype=torch.uint8)
     labels = torch.randint(10, (IMAGES,))
-    contenders = {"bare loop": BareLoop(images, labels), "rl_lightning fit": Front(images, labels)}
+    contenders = {
+        "bare loop": BareLoop(images, labels),
+        "rl_lightning fit": Front(images, labels, compiled=False),
+        "rl_lightning fit, compiled": Front(images, labels, compiled=True),
+    }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for _ in range(repeats):
         for name, contender in contenders.items():

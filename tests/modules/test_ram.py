@@ -126,18 +126,17 @@ def test_the_locators_gradient_is_the_hand_computed_reinforce_estimate(
     generator = torch.Generator().manual_seed(5)
     rows = torch.arange(8).repeat(num_samples)
     padded = model.sensor.pad(images)
-    sample = 0.9 * torch.randn(len(rows), 2, generator=generator)
-    state = None
+    offsets = 0.9 * torch.randn(3, len(rows), 2, generator=generator)
+    sample, state = offsets[0], None
     by_hand = torch.zeros_like(learned)
     clamped = 0
-    for _ in range(2):  # the third location would be the fourth glimpse's: unused
+    for noise in offsets[1:]:
         location = sample.clamp(-1, 1)
         glimpse = model.sensor(padded, location, rows).flatten(1)
         with torch.no_grad():
             state = model.core(model.glimpse_network(glimpse, location), state)
             baseline = model.baseline(state[0]).squeeze(-1)
         mean = model.locator(state[0])
-        noise = 0.9 * torch.randn(len(rows), 2, generator=generator)
         sample = mean.detach() + noise
         clamped += int((sample.abs() > 1).sum())
         score = noise / 0.9**2 * (right.float() - baseline)[:, None]
@@ -145,6 +144,26 @@ def test_the_locators_gradient_is_the_hand_computed_reinforce_estimate(
         by_hand += torch.cat([gradient.flatten() for gradient in flat]) / len(rows)
     assert clamped > 0
     torch.testing.assert_close(learned, -by_hand, atol=1e-6, rtol=1e-4)
+
+
+def test_the_compiled_rollout_is_the_same_model(batch: tuple[Tensor, Tensor]) -> None:
+    losses, learned = [], []
+    for compiled in (False, True):
+        model = make(compiled=compiled)
+        model.setup("fit")
+        loss, _, _ = model.training_loss(*batch)
+        loss.backward()
+        losses.append(loss.item())
+        parts = ("locator", "baseline", "classifier", "core", "glimpse_network")
+        learned.append(torch.cat([gradients(model, part) for part in parts]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    torch.testing.assert_close(learned[0], learned[1], atol=1e-6, rtol=1e-4)
+
+
+def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(ConfigurationError, match="install g\\+\\+"):
+        make(compiled=True).setup("fit")
 
 
 def test_the_location_after_the_last_glimpse_does_not_exist(batch: tuple[Tensor, Tensor]) -> None:

@@ -1,5 +1,6 @@
 """What happens beside learning."""
 
+from rl_lightning.callbacks.confusion_picture import ConfusionPicture
 from rl_lightning.callbacks.experience_monitor import ExperienceMonitor
 from rl_lightning.callbacks.game_writer import GameWriter
 from rl_lightning.callbacks.glimpse_pictures import GlimpsePictures
@@ -8,6 +9,7 @@ from rl_lightning.callbacks.tracking import MLflowTracker, TrackConfig
 from rl_lightning.callbacks.value_pictures import ValuePictures
 
 __all__ = [
+    "ConfusionPicture",
     "ExperienceMonitor",
     "GameWriter",
     "GlimpsePictures",

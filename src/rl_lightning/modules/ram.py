@@ -5,7 +5,9 @@ equations 1 and 2. Shapes: B images, M Monte-Carlo rollouts of each, N = M·B,
 T glimpses, K classes.
 """
 
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -56,6 +58,7 @@ class RecurrentAttentionModel(ImageClassifier):
         first_location: Literal["centre", "uniform"] = "centre",
         lstm: bool = False,
         hidden_size: int = 256,
+        compiled: bool = False,
         seed: int | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -76,6 +79,8 @@ class RecurrentAttentionModel(ImageClassifier):
                 draws it anywhere in [−1, 1]². The paper does not say.
             lstm: Use an LSTM core instead of the paper's ReLU core.
             hidden_size: Units of the core and of the glimpse network's output.
+            compiled: Train through `torch.compile`: a third faster, after a minute's wait at the
+                start. It needs a C++ compiler.
             seed: Of the locations drawn; None is the run's, `torch.initial_seed()`.
             optimizer: Makes the optimizer of the parameters.
             lr_scheduler: Makes the learning rate's schedule, stepped after every epoch.
@@ -97,6 +102,7 @@ class RecurrentAttentionModel(ImageClassifier):
         self.num_samples = num_samples
         self.location_policy = location_policy
         self.first_location = first_location
+        self.compiled = compiled
         self.seed = torch.initial_seed() if seed is None else seed
         self.sensor = GlimpseSensor(image_shape, glimpse_size, num_scales)
         self.glimpse_network = GlimpseNetwork(self.sensor.num_features, output_size=hidden_size)
@@ -106,6 +112,7 @@ class RecurrentAttentionModel(ImageClassifier):
         self.classifier = nn.Linear(hidden_size, num_classes)
         self.baseline = nn.Linear(hidden_size, 1)
         self.pixels_seen = MeanMetric()
+        self.training_rollout: Callable[[Tensor, Tensor], GlimpsePath] = self.roll_out
         self.train_generator: torch.Generator | None = None
         self.evaluation_generator: torch.Generator | None = None
 
@@ -130,10 +137,32 @@ class RecurrentAttentionModel(ImageClassifier):
         Returns:
             The path of each of the N = M·B rollouts.
         """
+        offsets = self.draw_offsets(num_samples * len(images), generator, mean_policy)
+        return self.roll_out(images, offsets, every_step)
+
+    def draw_offsets(
+        self, rollouts: int, generator: torch.Generator | None, mean_policy: bool = False
+    ) -> Tensor:
+        """What each location has beyond its distribution's mean, [T, N, 2].
+
+        Drawn before the rollout, so that the rollout itself is a function of tensors alone.
+        """
+        shape, place = (self.num_glimpses, rollouts, 2), self.device
+        if self.location_policy == "random":
+            return torch.rand(shape, device=place, generator=generator) * 2 - 1
+        if self.location_policy == "centre" or mean_policy:
+            return torch.zeros(shape, device=place)
+        offsets = self.std * torch.randn(shape, device=place, generator=generator)
+        if self.first_location == "uniform":
+            offsets[0] = torch.rand(shape[1:], device=place, generator=generator) * 2 - 1
+        return offsets
+
+    def roll_out(self, images: Tensor, offsets: Tensor, every_step: bool = False) -> GlimpsePath:
+        """Look at images [B, C, H, W] where the locator says, give or take `offsets` [T, N, 2]."""
         padded = self.sensor.pad(images)
-        rows = torch.arange(len(images), device=images.device).repeat(num_samples)
-        centre = torch.zeros(len(rows), 2, device=images.device)
-        location = self.draw_location(centre, generator, mean_policy, first=True).clamp(-1, 1)
+        rows = torch.arange(len(images), device=images.device)
+        rows = rows.repeat(offsets.shape[1] // len(images))
+        location = offsets[0].clamp(-1, 1)
         state: CoreState | None = None
         locations, hiddens, means, samples = [location], [], [], []
         for t in range(self.num_glimpses):
@@ -142,7 +171,8 @@ class RecurrentAttentionModel(ImageClassifier):
             hiddens.append(state[0])
             if t + 1 < self.num_glimpses:  # a location after the last glimpse is never used
                 mean = self.locator(state[0].detach())
-                sample = self.draw_location(mean, generator, mean_policy)
+                learned = self.location_policy == "learned"
+                sample = mean.detach() + offsets[t + 1] if learned else offsets[t + 1]
                 location = sample.clamp(-1, 1)
                 means.append(mean)
                 samples.append(sample)
@@ -155,24 +185,6 @@ class RecurrentAttentionModel(ImageClassifier):
         log_probs = gaussian_log_prob(torch.stack(samples), torch.stack(means), self.std)
         return GlimpsePath(torch.stack(locations), logits, log_probs, baselines)
 
-    def draw_location(
-        self,
-        mean: Tensor,
-        generator: torch.Generator | None,
-        mean_policy: bool,
-        first: bool = False,
-    ) -> Tensor:
-        """The locations [N, 2] after a step that said μ, unclamped and without gradient."""
-        if self.location_policy == "centre":
-            return torch.zeros_like(mean)
-        anywhere = first and self.first_location == "uniform" and not mean_policy
-        if self.location_policy == "random" or anywhere:
-            return torch.rand(mean.shape, device=mean.device, generator=generator) * 2 - 1
-        if mean_policy:
-            return mean.detach()
-        noise = torch.randn(mean.shape, device=mean.device, generator=generator)
-        return mean.detach() + self.std * noise
-
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, K] of images [B, C, H, W] under the mean policy, M = 1."""
         return self.look(images, 1, self.evaluation_generator, mean_policy=True).logits[-1]
@@ -181,7 +193,8 @@ class RecurrentAttentionModel(ImageClassifier):
         self, images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Cross-entropy + REINFORCE + baseline regression, on M rollouts of each image."""
-        path = self.look(images, self.num_samples, self.train_generator)
+        offsets = self.draw_offsets(self.num_samples * len(images), self.train_generator)
+        path = self.training_rollout(images, offsets)
         logits, labels = path.logits[-1], labels.repeat(self.num_samples)
         right = logits.detach().argmax(-1) == labels
         rewards = right.float()
@@ -223,6 +236,18 @@ class RecurrentAttentionModel(ImageClassifier):
         images, labels = batch
         path = self.look(images, 1, self.evaluation_generator, mean_policy=True, every_step=True)
         return GlimpseTrace(images, labels, path.locations, path.logits.softmax(-1))
+
+    def setup(self, stage: str) -> None:
+        """Compile what training repeats."""
+        if stage != "fit" or not self.compiled:
+            return
+        compilers = (os.environ.get("CXX", "g++"), "clang++", "cl")
+        if self.device.type == "cpu" and not any(map(shutil.which, compilers)):
+            raise ConfigurationError(
+                "compiled is true and there is no C++ compiler: install g++, or set "
+                "model.init_args.compiled to false"
+            )
+        self.training_rollout = torch.compile(self.roll_out, fullgraph=True, dynamic=False)
 
     def on_train_epoch_start(self) -> None:
         """Open the epoch's stream of locations, so that a resumed run draws the same ones."""

@@ -1,0 +1,69 @@
+"""The confusion matrix is written, and its numbers are those of the answers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from rl_lightning.callbacks.confusion_picture import ConfusionPicture
+from rl_lightning.errors import ConfigurationError
+from rl_lightning.modules import A2C
+from rl_lightning.modules.image_classifiers import FullyConnectedClassifier
+
+
+class AlwaysTwo(FullyConnectedClassifier):
+    """Takes every image for class 2."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.eye(4)[2].expand(len(images), 4)
+
+
+def make_trainer(folder: Path) -> Trainer:
+    return Trainer(
+        accelerator="cpu",
+        default_root_dir=folder,
+        logger=False,
+        callbacks=[ConfusionPicture()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+
+
+def test_it_draws_the_true_classes_as_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure: Figure, *args: object, **kwargs: object) -> None:
+        drawn.append(figure)
+        save(figure, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    labels = torch.tensor([0, 0, 0, 1, 2])
+    data = DataLoader(TensorDataset(torch.zeros(5, 1, 4, 4), labels), batch_size=2)
+    make_trainer(tmp_path).test(AlwaysTwo((1, 4, 4), 4), data, verbose=False)
+
+    with Image.open(tmp_path / "confusion.png") as image:
+        image.verify()
+    (axes,) = drawn[0].axes
+    counts = torch.tensor([[float(v) for v in row] for row in axes.images[0].get_array()])
+    expected = torch.zeros(4, 4)
+    expected[:, 2] = torch.tensor([3.0, 1.0, 1.0, 0.0])
+    torch.testing.assert_close(counts, expected)
+
+
+def test_it_refuses_what_names_no_classes(tmp_path: Path) -> None:
+    spec = {
+        "env_id": "x",
+        "observation_shape": (2,),
+        "num_observations": None,
+        "num_actions": 2,
+        "action_shape": (),
+    }
+    with pytest.raises(ConfigurationError, match="take it out of"):
+        ConfusionPicture().setup(make_trainer(tmp_path), A2C(spec), "test")  # type: ignore[arg-type]
