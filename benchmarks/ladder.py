@@ -4,9 +4,10 @@
 
 Trains each of `configs/reinforce/cartpole_*.yaml` with every seed, through the command
 line, and keeps the greedy return of each validation. Then takes one policy, half way to
-the solution, plays 400 episodes with it and measures how far the gradient estimates of
-single episodes scatter under each rung: the trace of their covariance, and that over
-the squared length of their mean, since discounting shortens the mean as well.
+the solution, fits V(s) to 400 of its episodes, plays 400 others and measures how far the
+gradient estimates of single episodes scatter under each rung: the trace of their
+covariance, and that over the squared length of their mean, since discounting shortens the
+mean as well.
 
 Writes ladder.png, runs/ladder_returns.csv and runs/ladder_variance.csv.
 """
@@ -62,6 +63,7 @@ def scatter(checkpoint: Path) -> list[dict[str, Any]]:
     collector = Collector(make_vector_env("CartPole-v1", EPISODES, {}), gamma=0.99)
     collector.generator.manual_seed(0)
     earlier = collector.collect_episodes(trained, 1, seed=1)
+    fit_critic(trained, earlier)
     batch = collector.collect_episodes(trained, 1, seed=2)
     policy = [*trained.body.parameters(), *trained.head.parameters()]
     rows = []
@@ -83,6 +85,20 @@ def scatter(checkpoint: Path) -> list[dict[str, Any]]:
         })  # fmt: skip
         print(rows[-1], flush=True)
     return rows
+
+
+def fit_critic(agent: Any, earlier: Any, updates: int = 1_000) -> None:
+    """Bring V(s) to what the policy earns: ten updates of training leave it far behind."""
+    optimizer = torch.optim.Adam([*agent.critic_body.parameters(), *agent.value_head.parameters()])
+    observations = earlier.observations[:-1][earlier.mask]
+    returns = agent.weights(earlier)[earlier.mask]
+    rows = torch.Generator().manual_seed(0)
+    for _ in range(updates):
+        drawn = torch.randint(len(returns), (1_024,), generator=rows)
+        loss = (agent.critic(observations[drawn]) - returns[drawn]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 def stand_on(rung: str, agent: Any, earlier: Any) -> None:
