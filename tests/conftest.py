@@ -86,3 +86,15 @@ def working_folder(tmp_path, monkeypatch):
     """An empty folder to run in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def _store(tmp_path_factory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+
+
+@pytest.fixture
+def store(_store, monkeypatch) -> str:
+    """One MLflow store for many tests: to make each its own takes a second."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", _store)
+    return _store

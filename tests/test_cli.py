@@ -128,7 +128,9 @@ def test_a_resumed_run_goes_on_counting_and_refills_without_a_burst(
     (resumed,) = Path("runs/dqn-CartPole-v1").glob("*/checkpoints/last.ckpt")
     after = torch.load(resumed, weights_only=True)
     assert after["global_step"] == saved["global_step"] + 20 == 60
-    before, now = (state["ReplayDataModule"]["env_steps"] for state in (saved, after))
+    before, now = (
+        state["ReplayDataModule"]["ranks"][0]["collector"]["env_steps"] for state in (saved, after)
+    )
     assert 0.8 * 180 < now - before <= 180  # refilled 100, then four for each of 20 updates
 
 

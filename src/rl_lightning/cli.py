@@ -15,11 +15,13 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
 
 # A short class name in YAML is that of an imported class.
 from rl_lightning import callbacks, datamodules, modules  # noqa: F401
-from rl_lightning.callbacks.tracking import TrackConfig, run_folder
-from rl_lightning.errors import ConfigurationError, one_line
+from rl_lightning.callbacks.tracking import MLflowTracker, TrackConfig, run_folder
+from rl_lightning.checkpoints import AtomicCheckpoints, load_plain
+from rl_lightning.errors import ConfigurationError, RunError, one_line
 
 _IRRELEVANT_WARNINGS = (
     # A length is what keeps Lightning from fetching ahead; and there are no workers.
@@ -28,8 +30,9 @@ _IRRELEVANT_WARNINGS = (
     r"The '\w+_dataloader' does not have many workers",
     # Nor are there indices into a stream of games.
     r"Couldn't infer the batch indices",
-    # A resumed run writes into a folder of its own.
+    # A checkpoint of elsewhere begins a run in a folder of its own; one of a run goes on in its.
     r"The dirpath has changed from",
+    r"Checkpoint directory .* exists and is not empty",
     # Between Lightning and torch.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
@@ -86,7 +89,7 @@ class _CLI(LightningCLI):
             torch.set_num_threads(num_threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Give the Trainer a progress bar that costs a small network's update little."""
+        """Give the Trainer atomic checkpoints, and a progress bar that costs little."""
         config = self._get(self.config_init, "trainer")
         given = config.get("callbacks") or []
         given = given if isinstance(given, list) else [given]
@@ -94,12 +97,23 @@ class _CLI(LightningCLI):
             isinstance(callback, ProgressBar) for callback in given
         ):
             kwargs["callbacks"] = [*given, TQDMProgressBar(refresh_rate=25)]
-        return super().instantiate_trainer(**kwargs)
+        plugins = config.get("plugins") or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpoints()], **kwargs)
 
     def after_instantiate_classes(self) -> None:
-        checkpoint = self._get(self.config, "ckpt_path")
-        if checkpoint is not None and checkpoint not in ("best", "last", "hpc", "registry"):
-            _check_fits(Path(checkpoint), self.model)
+        """Find and look into the checkpoint, and go on with its run."""
+        asked = self._get(self.config, "ckpt_path")
+        trackers = [each for each in self.trainer.loggers if isinstance(each, MLflowTracker)]
+        if asked == "last" and trackers:
+            asked = str(trackers[0].last_checkpoint())
+            self.config[self.subcommand]["ckpt_path"] = asked
+        if asked is None or asked in ("best", "last", "hpc", "registry"):
+            return
+        _check_fits(Path(asked), self.model)
+        if self.subcommand == "fit":
+            for tracker in trackers:
+                tracker.go_on_with(Path(asked))
 
     def after_fit(self) -> None:
         """End on one line: how good the agent is, and where it and its run are."""
@@ -122,17 +136,13 @@ def _check_fits(path: Path, model: LightningModule) -> None:
     Raises:
         ConfigurationError: If the file is missing, unreadable or of another network.
     """
-    if not path.is_file():
-        raise ConfigurationError(f"there is no checkpoint {path}: look in the run folder for one")
-    try:
-        saved = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
-    except Exception as error:
-        raise ConfigurationError(
-            f"{path} cannot be read as a checkpoint ({one_line(str(error))[:120]})"
-        ) from error
+    saved = load_plain(path)
+    if not isinstance(saved, dict) or "state_dict" not in saved:
+        raise ConfigurationError(f"{path} holds no weights: take one from a run's checkpoints")
+    weights = saved["state_dict"]
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    for name in sorted(shapes.keys() | saved.keys()):
-        theirs = tuple(saved[name].shape) if name in saved else None
+    for name in sorted(shapes.keys() | weights.keys()):
+        theirs = tuple(weights[name].shape) if name in weights else None
         if theirs != shapes.get(name):
             raise ConfigurationError(
                 f"checkpoint {path} does not fit this configuration: {name} is {theirs} there and "
@@ -159,17 +169,22 @@ def main(args: list[str] | None = None) -> int:
             args=args,
         )
     except Exception as error:
-        if (said := _configuration_error(error)) is None:
+        if (said := _error_for_people(error)) is None:
             raise
-        print(f"rl_lightning: error: {one_line(str(said))}", file=sys.stderr)
-        return 2
+        _say(f"rl_lightning: error: {one_line(str(said))}")
+        return 1 if isinstance(said, RunError) else 2
     return 0
 
 
-def _configuration_error(error: BaseException | None) -> BaseException | None:
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _error_for_people(error: BaseException | None) -> BaseException | None:
     """Find the error that is for people: jsonargparse wraps what a constructor raises."""
     while error is not None and not isinstance(
-        error, (ConfigurationError, MisconfigurationException)
+        error, (ConfigurationError, MisconfigurationException, RunError)
     ):
         error = error.__cause__ or error.__context__
     return error

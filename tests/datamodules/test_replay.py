@@ -75,7 +75,8 @@ def test_games_and_replay_go_on_over_epochs():
     assert data.collector.finished[0] == (7.0, 7)
     assert data.collector.env_steps == 19  # of 21 rows, two were resets
     assert len(data.ring) == 21
-    assert data.statistics() == {"train/return": 7, "train/length": 7, "replay/size": 21}
+    games = {"train/return": 7, "train/length": 7}
+    assert data.statistics() == {"env_steps": 19, "replay/size": 21, **games}
 
 
 @pytest.mark.parametrize(

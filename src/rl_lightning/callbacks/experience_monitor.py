@@ -19,7 +19,7 @@ class ExperienceMonitor(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock anew after whatever stood between two epochs."""
-        self._start_clock(trainer)
+        self._start_clock(trainer, _env_steps(trainer))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -28,11 +28,10 @@ class ExperienceMonitor(Callback):
         if not is_logging(trainer):
             return
         seconds = time.perf_counter() - self._time
-        data = _experience(trainer)
-        env_steps = data.collector.env_steps
+        statistics = _experience(trainer).statistics()
+        env_steps = int(statistics.pop("env_steps"))
         updates_per_second = (trainer.global_step - self._updates) / seconds
         steps_per_second = (env_steps - self._env_steps) / seconds
-        statistics = data.statistics()
         # Straight to the loggers, as Lightning's LearningRateMonitor does: what goes through
         # `pl_module.log` is gone through again at every update.
         for logger in trainer.loggers:
@@ -47,26 +46,30 @@ class ExperienceMonitor(Callback):
         trainer.callback_metrics.update(
             {name: torch.tensor(value) for name, value in statistics.items()}
         )
-        on_bar = {"env_steps": _step(env_steps), "steps/s": steps_per_second}
+        on_bar: dict[str, Any] = {"env_steps": _step(env_steps), "steps/s": steps_per_second}
         if "train/return" in statistics:
             on_bar["return"] = statistics["train/return"]
         pl_module.log_dict(on_bar, prog_bar=True, logger=False)
         pl_module.log("step", _step(env_steps))
-        self._start_clock(trainer)
+        self._start_clock(trainer, env_steps)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the validation at its place on the x-axis."""
         if trainer.state.fn == TrainerFn.FITTING:
-            pl_module.log("step", _step(_experience(trainer).collector.env_steps))
+            pl_module.log("step", _step(_env_steps(trainer)))
 
-    def _start_clock(self, trainer: Trainer) -> None:
+    def _start_clock(self, trainer: Trainer, env_steps: int) -> None:
+        self._env_steps = env_steps
         self._time = time.perf_counter()
-        self._env_steps = _experience(trainer).collector.env_steps
         self._updates = trainer.global_step
 
 
 def _experience(trainer: Trainer) -> Any:
     return trainer.datamodule  # type: ignore[attr-defined]
+
+
+def _env_steps(trainer: Trainer) -> int:
+    return int(_experience(trainer).statistics()["env_steps"])
 
 
 def _step(env_steps: int) -> torch.Tensor:

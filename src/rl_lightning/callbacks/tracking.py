@@ -1,6 +1,8 @@
 """Runs in MLflow, and the folder of each."""
 
 import os
+import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from rl_lightning.errors import ConfigurationError
+from rl_lightning.callbacks.metric_sender import MetricSender, Point
+from rl_lightning.errors import ConfigurationError, one_line
 
 LIBRARIES = ("rl_lightning", "torch", "lightning", "gymnasium", "ale-py", "torchmetrics", "numpy")
 
@@ -21,7 +25,8 @@ class MLflowTracker(MLFlowLogger):
     """Lightning's MLFlowLogger over the local SQLite store that `mlflow ui` opens by itself.
 
     Metrics are sent from a thread of their own, so that training does not wait for the
-    database. Checkpoints lie in `<save_dir>/<experiment_name>/<run id>/checkpoints`.
+    database, and are kept while a server is lost. Checkpoints lie in
+    `<save_dir>/<experiment_name>/<run id>/checkpoints`.
 
     Args:
         experiment_name: Experiment in MLflow, named after the algorithm and environment.
@@ -47,18 +52,21 @@ class MLflowTracker(MLFlowLogger):
     ) -> None:
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
         if uri.startswith("http"):
+            # MLflow's own patience is minutes, at each request; metrics are tried again here.
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
             _check_answers(uri)
-        # One write of many points: written each by itself they cost a tenth of training's speed.
-        os.environ.setdefault("MLFLOW_ASYNC_LOGGING_BUFFERING_SECONDS", "2")
         super().__init__(
             experiment_name=experiment_name,
             tracking_uri=uri,
             run_name=run_name,
             run_id=run_id,
             tags=tags,
-            synchronous=False,
         )
         self._save_dir = save_dir
+        self._sender: MetricSender | None = None
+        self._goes_on = run_id is not None
+        self._last_steps: dict[str, int] = {}
 
     @property
     def save_dir(self) -> str:
@@ -70,13 +78,100 @@ class MLflowTracker(MLFlowLogger):
         """The experiment's name, where Lightning has its id: it names a folder."""
         return self._experiment_name
 
+    def last_checkpoint(self) -> Path:
+        """The last checkpoint of the latest run of this experiment.
+
+        Raises:
+            ConfigurationError: If no run has left one.
+        """
+        folder = Path(self.save_dir, self.name)
+        found = folder.glob("*/checkpoints/last*.ckpt")
+        if not (dated := [(path.stat().st_mtime, path) for path in found]):
+            raise ConfigurationError(
+                f"there is no last checkpoint of an earlier run in {folder}: leave --ckpt_path "
+                "out to begin the first"
+            )
+        return max(dated)[1]
+
+    def go_on_with(self, checkpoint: Path) -> None:
+        """Go on with the run in whose folder the checkpoint lies; of one elsewhere, begin anew.
+
+        Raises:
+            ConfigurationError: If the store does not know the run.
+        """
+        folder = checkpoint.absolute().parent.parent
+        if self._run_id is not None or folder.parent != Path(self.save_dir, self.name).absolute():
+            return
+        from mlflow.exceptions import MlflowException
+
+        self._run_id, self._goes_on = folder.name, True
+        try:
+            self._mlflow_client.get_run(folder.name)
+        except MlflowException as error:
+            raise ConfigurationError(
+                f"{self._tracking_uri} knows no run {folder.name}, which {checkpoint} is of: copy "
+                "the checkpoint elsewhere to begin a new run with it"
+            ) from error
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Log them once: MLflow's cannot be changed, and a run that goes on has its own."""
+        if self._goes_on:
+            self.experiment.update_run(self.run_id, status="RUNNING")
+        else:
+            super().log_hyperparams(params)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Send metrics, but for those that a resumed run had already sent before it stopped."""
+        now, step = int(time.time() * 1000), step or 0
+        if self._sender is None:
+            assert self.run_id is not None
+            folder = Path(self.save_dir, self.name, self.run_id)
+            self._sender = MetricSender(self._deliver, folder / "unsent_metrics.jsonl")
+        self._sender.send(
+            Point(key, float(value), now, step)
+            for key, value in metrics.items()
+            if step > self._last_step(key)
+        )
+
+    def _deliver(self, points: list[Point]) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [Metric(*point) for point in points]
+        assert self._run_id is not None
+        self._mlflow_client.log_batch(self._run_id, metrics=metrics)
+
+    def _last_step(self, key: str) -> int:
+        """The last step of a metric that the run had when it went on; −1 if none."""
+        if not self._goes_on:
+            return -1
+        if key not in self._last_steps:
+            assert self._sender is not None
+            history = self.experiment.get_metric_history(self.run_id, key)
+            steps = [point.step for point in (*history, *self._sender.waiting) if point.key == key]
+            self._last_steps[key] = max(steps, default=-1)
+        return self._last_steps[key]
+
+    def flush(self) -> None:
+        """See to it that no metric is lost if the process ends now."""
+        if self._sender is not None:
+            self._sender.flush()
+
+    @rank_zero_only
     def finalize(self, status: str = "success") -> None:
         """Close the run once all that was logged has arrived."""
-        if self._initialized:
-            import mlflow
+        from mlflow.exceptions import MlflowException
 
-            mlflow.flush_async_logging()
-        super().finalize(status)
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
+        try:
+            super().finalize(status)
+        except MlflowException as error:
+            rank_zero_warn(
+                f"MLflow did not take that the run has ended ({one_line(str(error))[:200]})"
+            )
 
 
 def _check_answers(uri: str) -> None:
@@ -99,7 +194,19 @@ def run_folder(trainer: Trainer) -> Path:
 
 
 class TrackConfig(SaveConfigCallback):
-    """Keeps the resolved configuration with the run: in its folder and as an artifact in MLflow."""
+    """Keeps the resolved configuration with the run: in its folder and as an artifact in MLflow.
+
+    And sees to it that what was logged before a checkpoint has arrived before it is written:
+    a run that goes on from there would not log it again.
+    """
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Send what waits."""
+        for logger in trainer.loggers:
+            if isinstance(logger, MLflowTracker):
+                logger.flush()
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the YAML, and tag the run with the versions of what it ran on."""

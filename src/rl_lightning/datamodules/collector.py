@@ -1,6 +1,7 @@
 """The collector: vector environments, the policy in the loop, and the counts of both."""
 
 from collections import deque
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import torch
 from gymnasium.vector import VectorEnv
 
+from rl_lightning.datamodules.snapshots import UnreadableStateError, read_state, write_state
 from rl_lightning.experience import Exploration, Policy, Rollout, join_rollouts
 
 Array = npt.NDArray[Any]
@@ -25,8 +27,8 @@ class Collector:
     and of whole games.
 
     Attributes:
-        env_steps: Environment steps taken, over all copies and ranks. The row in which
-            a copy resets is none: its action is ignored.
+        env_steps: Environment steps taken in all copies of this rank. The row in which a
+            copy resets is none: its action is ignored.
         finished: Return and length of the last 100 games that ended here.
     """
 
@@ -64,6 +66,42 @@ class Collector:
         """Whether the copies have been reset."""
         return self._observations is not None
 
+    @property
+    def observations(self) -> torch.Tensor:
+        """What the copies [N, ...] show now, as a rollout would hold it."""
+        assert self._observations is not None
+        dtype = tensor_dtype(self.envs.single_observation_space)
+        return torch.from_numpy(self._observations.astype(dtype))
+
+    @cached_property
+    def resumable(self) -> bool:
+        """Whether games can go on after a resume: whether the environments' state can be read."""
+        assert self.ready, "what an environment keeps shows after its first reset"
+        try:
+            read_state(self.envs)
+        except UnreadableStateError:
+            return False
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Primitives and tensors from which the games of this rank go on."""
+        state = {"env_steps": self.env_steps, "finished": [*self.finished]}
+        if self.ready and self.resumable:
+            names = ("_observations", "_ended", "_returns", "_lengths")
+            state["games"] = {name: torch.from_numpy(getattr(self, name)) for name in names}
+            state["envs"] = read_state(self.envs)
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was; where it holds no games, the next ones begin anew."""
+        self.env_steps = state["env_steps"]
+        self.finished.extend(state["finished"])
+        if "games" in state:
+            self.reset(0)  # makes whatever the state is then written into
+            for name, values in state["games"].items():
+                setattr(self, name, values.numpy())
+            write_state(self.envs, state["envs"])
+
     def collect(self, policy: Policy, num_steps: int, *, explore: bool = True) -> Rollout:
         """Play `num_steps` steps in every copy.
 
@@ -90,7 +128,7 @@ class Collector:
         for t in range(num_steps):
             observations[t] = self._observations
             np.logical_not(self._ended, out=mask[t])
-            exploration = Exploration(self.env_steps, self.generator) if explore else None
+            exploration = self._exploration() if explore else None
             actions.append(act(policy, observations[t], exploration))
             self._observations, rewards[t], terminated, truncated, infos = self.envs.step(
                 within_bounds(self.envs.single_action_space, actions[t])
@@ -133,8 +171,12 @@ class Collector:
             missing -= step.ends[0].numpy()
         return join_rollouts(steps)
 
+    def _exploration(self) -> Exploration:
+        # The other ranks have taken about as many steps; to ask them at each would be slow.
+        return Exploration(self.env_steps * self.world_size, self.generator)
+
     def _count(self, rewards: Array, ends: Array, mask: Array) -> None:
-        self.env_steps += int(np.count_nonzero(mask)) * self.world_size
+        self.env_steps += int(np.count_nonzero(mask))
         self._returns += rewards
         self._lengths += mask
         self._ended = ends

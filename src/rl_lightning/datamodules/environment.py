@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
+import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -11,6 +12,7 @@ from rl_lightning.datamodules.environments import describe, make_rendered_env, m
 from rl_lightning.datamodules.evaluation import EvaluationDataset, GameDataset
 from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import EnvironmentSpec, Episodes, Game, Policy
+from rl_lightning.ranks import from_all_ranks, sum_over_ranks
 from rl_lightning.seeding import stream_seed, torch_stream
 
 Batch = TypeVar("Batch")
@@ -107,37 +109,71 @@ class EnvironmentDataModule(LightningDataModule):
     def begin_epoch(self) -> Collector:
         """Give the collector the random streams of the epoch that begins.
 
-        Games go on over epochs; the first ones, and the first after a resume, begin here.
+        Games go on over epochs and over a resume. Where an environment's state cannot be
+        read, as an emulator's, they begin anew at every epoch, in a run that is never stopped
+        too: so the two stay equal.
         """
         assert self.collector is not None
         place = {"rank": self.rank, "epoch": self.epoch}
         self.collector.generator = torch_stream(
             self.seed, stream="exploration", device=self.policy.device, **place
         )
-        if not self.collector.ready:
-            self.collector.reset(stream_seed(self.seed, stream="environments", **place))
+        if not (self.collector.ready and self.collector.resumable):
+            self.begin_games(stream_seed(self.seed, stream="environments", **place))
         return self.collector
 
+    def begin_games(self, seed: int) -> None:
+        """Begin a new game in every copy, whatever becomes of the one that it is in."""
+        assert self.collector is not None
+        self.collector.reset(seed)
+
     def statistics(self) -> dict[str, float]:
-        """Metrics of the experience so far, by the names they are logged under."""
+        """Metrics of the experience of all ranks so far, by the names they are logged under."""
         assert self.collector is not None
         finished = self.collector.finished
-        if not finished:
-            return {}
-        returns, lengths = zip(*finished, strict=True)
-        return {
-            "train/return": sum(returns) / len(returns),
-            "train/length": sum(lengths) / len(lengths),
-        }
+        counts = [sum(values) for values in zip(*finished, strict=True)] or [0, 0]
+        sums = torch.tensor([self.collector.env_steps, len(finished), *counts], dtype=torch.float64)
+        env_steps, games, returns, lengths = sum_over_ranks(sums).tolist()
+        statistics = {"env_steps": env_steps}
+        if games:
+            statistics |= {"train/return": returns / games, "train/length": lengths / games}
+        return statistics
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must keep of the experience."""
-        return {} if self.collector is None else {"env_steps": self.collector.env_steps}
+        """What a checkpoint must keep of the experience, for each rank."""
+        return {} if self.collector is None else {"ranks": from_all_ranks(self.rank_state())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting where the checkpoint stopped."""
-        if self.collector is not None:
-            self.collector.env_steps = state_dict["env_steps"]
+        """Go on where the checkpoint was made.
+
+        Raises:
+            ConfigurationError: If it was made by another number of processes or copies.
+        """
+        if self.collector is None:
+            return
+        ranks, world_size = state_dict["ranks"], self.collector.world_size
+        if len(ranks) != world_size:
+            raise ConfigurationError(
+                f"the checkpoint was made by {len(ranks)} processes and there are {world_size}: "
+                "each has games and random streams of its own, so go on with as many "
+                "(trainer.devices times trainer.num_nodes)"
+            )
+        self.load_rank_state(ranks[self.rank])
+
+    def rank_state(self) -> dict[str, Any]:
+        """What a checkpoint must keep of this rank's experience."""
+        assert self.collector is not None
+        return {"num_envs": self.num_envs, "collector": self.collector.state_dict()}
+
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """Go on where `rank_state` was."""
+        assert self.collector is not None
+        if state["num_envs"] != self.num_envs:
+            raise ConfigurationError(
+                f"the checkpoint was made with num_envs {state['num_envs']}, not {self.num_envs}: "
+                "its games go on in as many copies"
+            )
+        self.collector.load_state_dict(state["collector"])
 
     def val_dataloader(self) -> DataLoader[Episodes]:
         """Whole greedy games, the same starts at every validation."""

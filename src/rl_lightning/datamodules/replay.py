@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,17 +20,21 @@ from rl_lightning.datamodules.environment import (
 from rl_lightning.datamodules.environments import is_atari, make_vector_env
 from rl_lightning.datamodules.frame_ring import FrameRing
 from rl_lightning.datamodules.replay_ring import ReplayRing
+from rl_lightning.datamodules.replay_segments import ReplaySegments
 from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import Transitions
 from rl_lightning.seeding import numpy_stream
+
+REPLAY_FOLDER = "replay"
 
 
 class ReplayDataModule(EnvironmentDataModule):
     """Experience replay: every update collects a little and samples a minibatch of the past.
 
     Source: Mnih et al. 2013, Algorithm 1 (Lin 1993). A checkpoint does not hold the
-    ring: a resumed run first refills it to `warmup_env_steps` with its current policy,
-    without an update, and says so.
+    ring. With `keep_replay` it lies beside the checkpoint and a resumed run goes on with
+    it; without, a resumed run first refills it to `warmup_env_steps` with its current
+    policy, without an update, and says so.
 
     Args:
         env_id: A Gymnasium environment id, such as CartPole-v1.
@@ -45,6 +50,7 @@ class ReplayDataModule(EnvironmentDataModule):
         n_step: Steps of reward before the bootstrap.
         updates_per_epoch: Updates between two validations.
         replay_device: Where the ring's tensors live.
+        keep_replay: Write the ring to files beside the checkpoint; see docs/resume.md.
         eval_episodes: Whole games of a validation or test.
         num_eval_envs: Copies that play them, a divisor of `eval_episodes`.
         predict_episodes: Games that `predict` plays and records.
@@ -68,6 +74,7 @@ class ReplayDataModule(EnvironmentDataModule):
         n_step: int = 1,
         updates_per_epoch: int = 1_000,
         replay_device: str = "cpu",
+        keep_replay: bool = False,
         eval_episodes: int = 20,
         num_eval_envs: int = 20,
         predict_episodes: int = 1,
@@ -113,7 +120,9 @@ class ReplayDataModule(EnvironmentDataModule):
         self.warmup_env_steps = warmup_env_steps
         self.n_step = n_step
         self.updates_per_epoch = updates_per_epoch
+        self.keep_replay = keep_replay
         self.ring = self._make_ring(replay_device)
+        self._segments: ReplaySegments | None = None
 
     def _make_ring(self, device: str) -> ReplayRing:
         if is_atari(self.env_id):
@@ -149,8 +158,43 @@ class ReplayDataModule(EnvironmentDataModule):
         return whole_batches(ReplayDataset(self))
 
     def statistics(self) -> dict[str, float]:
-        """Metrics of the experience so far, by the names they are logged under."""
-        return {**super().statistics(), "replay/size": float(len(self.ring))}
+        """Metrics of the experience of all ranks so far, by the names they are logged under."""
+        size = float(len(self.ring) * self.collector.world_size) if self.collector else 0.0
+        return {**super().statistics(), "replay/size": size}
+
+    def begin_games(self, seed: int) -> None:
+        """Begin a new game in every copy, and let the ring know of it."""
+        super().begin_games(seed)
+        assert self.collector is not None
+        if self.ring.inserted:
+            self.ring.begin_games(self.collector.observations)
+
+    def rank_state(self) -> dict[str, Any]:
+        """What a checkpoint must keep of this rank's experience."""
+        state = super().rank_state()
+        return state | {"replay": self.segments.save(self.ring)} if self.keep_replay else state
+
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """Go on where `rank_state` was."""
+        super().load_rank_state(state)
+        if self.keep_replay and "replay" in state:
+            assert self.trainer is not None
+            folder = Path(str(self.trainer.ckpt_path)).parent / REPLAY_FOLDER
+            self.segments.load(self.ring, state["replay"], folder)
+
+    @property
+    def segments(self) -> ReplaySegments:
+        """The files of the ring, in the folder of the run's checkpoints."""
+        if self._segments is None:
+            assert self.trainer is not None
+            folder = getattr(self.trainer.checkpoint_callback, "dirpath", None)
+            if folder is None:
+                raise ConfigurationError(
+                    "keep_replay writes beside the checkpoints, and trainer.callbacks has no "
+                    "ModelCheckpoint: add one, or set keep_replay to false"
+                )
+            self._segments = ReplaySegments(Path(folder) / REPLAY_FOLDER, self.rank)
+        return self._segments
 
 
 def memory_of(device: torch.device) -> int:

@@ -91,6 +91,43 @@ class ReplayRing:
         if before_wrap < len(values):
             ring[: len(values) - before_wrap] = values[before_wrap:]
 
+    def rows(self, start: int, stop: int) -> Rollout:
+        """What `extend` was given for the rows from `start` to `stop`, both still here."""
+        assert self.oldest <= start <= stop <= self.inserted
+        assert self._actions is not None
+        index = np.arange(start, stop + 1)
+        here = index[:-1] % self.num_rows
+        return Rollout(
+            observations=self._all_copies(index).cpu(),
+            actions=self._actions[torch.from_numpy(here).to(self.device)].cpu(),
+            rewards=torch.from_numpy(self._rewards[here]),
+            discounts=torch.from_numpy(self._discounts[here]),
+            ends=torch.from_numpy(self._ends[here]),
+            mask=torch.from_numpy(self._mask[here]),
+        )
+
+    def begin_games(self, observations: Tensor) -> None:
+        """Truncate the games of all copies here; others begin with `observations` [N, ...]."""
+        assert self._actions is not None
+        self._ends[(self.inserted - 1) % self.num_rows] = True
+        last = self._all_copies(np.array([self.inserted]))[0].cpu()
+        nothing = torch.zeros(1, self.num_envs)
+        self.extend(
+            Rollout(
+                observations=torch.stack([last, observations]),
+                actions=torch.zeros_like(self._actions[:1]).cpu(),
+                rewards=nothing,
+                discounts=nothing,
+                ends=nothing.bool(),
+                mask=nothing.bool(),
+            )
+        )
+
+    def _all_copies(self, rows: IndexArray) -> Tensor:
+        copies = np.tile(np.arange(self.num_envs), len(rows))
+        observations = self.observations(rows.repeat(self.num_envs), copies)
+        return observations.unflatten(0, (len(rows), self.num_envs))
+
     def _rows_like(self, values: Tensor) -> Tensor:
         shape = (self.num_rows, *values.shape[1:])
         return torch.zeros(shape, dtype=values.dtype, device=self.device)

@@ -1,0 +1,35 @@
+"""What the processes of one run tell each other; with a single process, nothing."""
+
+from typing import Any
+
+from torch import Tensor
+from torch import distributed as dist
+
+
+def are_many() -> bool:
+    """Whether this process is one of several."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """The sum of every rank's `values`, on all of them. Every rank must call it equally often."""
+    if not are_many():
+        return values
+    # NCCL knows the GPU's memory only.
+    summed = values.cuda() if dist.get_backend() == "nccl" else values.clone()
+    dist.all_reduce(summed)
+    return summed.to(values.device)
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean of every rank's `values`, on all of them; see `sum_over_ranks`."""
+    return sum_over_ranks(values) / dist.get_world_size() if are_many() else values
+
+
+def from_all_ranks(value: Any) -> list[Any]:
+    """Every rank's `value`, in the order of the ranks."""
+    if not are_many():
+        return [value]
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
