@@ -7,7 +7,6 @@ so that nobody else's checkpoint can run code here.
 import types
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -21,7 +20,7 @@ Encoded = tuple[str, Any]  # what kind of value, and what it takes to build it a
 
 _PRIMITIVES = (type(None), bool, int, float, str, bytes)
 _CONSTANTS = (
-    *(gym.Space, EnvSpec, Enum, type, partial, types.ModuleType, Executor),
+    *(gym.Space, EnvSpec, Enum, type, partial, types.ModuleType),
     *(types.FunctionType, types.BuiltinFunctionType, types.MethodType),
 )
 _CONTAINERS: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "deque": deque}
