@@ -1,5 +1,7 @@
 """Making Gymnasium environments, and saying what is wrong when they cannot be made."""
 
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +40,19 @@ def make_rendered_env(env_id: str, env_kwargs: EnvKwargs) -> VectorEnv[Any, Any,
     """
     if not is_atari(env_id):
         env_kwargs = {"vectorization_mode": "sync", **env_kwargs}
-    return _make(env_id, num_envs=1, render_mode="rgb_array", **env_kwargs)
+    if sys.platform == "linux" and "DISPLAY" not in os.environ:
+        # Left to itself MuJoCo tries a window first, and fails without a screen.
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    envs = _make(env_id, num_envs=1, render_mode="rgb_array", **env_kwargs)
+    try:
+        envs.reset(seed=0)
+        envs.render()
+    except Exception as error:  # drawing libraries fail in many ways
+        raise ConfigurationError(
+            f"cannot draw {env_id}: {one_line(str(error))} (without a screen MuJoCo draws with "
+            "EGL: install libegl1, or choose another with MUJOCO_GL)"
+        ) from error
+    return envs
 
 
 def is_atari(env_id: str) -> bool:
