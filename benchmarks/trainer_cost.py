@@ -84,7 +84,7 @@ def bare(updates: int, seconds: dict[str, list[float]]) -> None:
             parts.clear()
             start = time.perf_counter()
         learning = time.perf_counter()
-        loss = agent.training_step(batch)
+        loss = agent.training_step(batch)["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

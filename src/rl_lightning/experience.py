@@ -83,6 +83,7 @@ class Transitions(NamedTuple):
     rewards: Tensor  # [B] float32: Σ_{k<n} γ^k r_{t+k}
     discounts: Tensor  # [B] float32: γⁿ, or 0 at a true terminal
     next_observations: Tensor  # [B, *observation_shape]
+    weights: Tensor | None = None  # [B] float32, of importance, where the draw was not uniform
 
 
 class Episodes(NamedTuple):

@@ -60,21 +60,24 @@ def test_loss_against_a_loop_over_transitions(double, loss):
     for parameter in agent.target_network.parameters():
         parameter.add_(torch.randn_like(parameter) / 10)
     batch, expected = batch_of(), []
-    for obs, action, reward, discount, next_obs in zip(*batch, strict=True):
+    for obs, action, reward, discount, next_obs in zip(*batch[:5], strict=True):
         rated = agent.target_network(next_obs[None])[0]
         chooses = agent.q_network(next_obs[None])[0] if double else rated
         target = reward + discount * rated[chooses.argmax()]
         error = (target - agent.q_network(obs[None])[0, action]).abs()
         huber = error - 0.5 if error > 1 else error**2 / 2
         expected.append(error**2 if loss == "squared" else huber)
-    torch.testing.assert_close(agent.training_step(batch), torch.stack(expected).mean())
+    torch.testing.assert_close(agent.training_step(batch)["loss"], torch.stack(expected).mean())
+    weighted = batch._replace(weights=torch.rand(6))
+    expected = (torch.stack(expected) * weighted.weights).mean()
+    torch.testing.assert_close(agent.training_step(weighted)["loss"], expected)
 
 
 def test_no_gradient_reaches_the_target():
     agent = DQN(spec(), double=True)
     agent._trainer = Trainer(logger=False, enable_checkpointing=False, log_every_n_steps=0)
     batch = batch_of()._replace(observations=torch.zeros(6, 3))
-    agent.training_step(batch).backward()
+    agent.training_step(batch)["loss"].backward()
     # With zero observations, the first layer could learn through the target alone.
     assert not agent.q_network.body[0].weight.grad.any()
     assert all(p.grad is None for p in agent.target_network.parameters())

@@ -4,6 +4,7 @@ from rl_lightning.callbacks.confusion_picture import ConfusionPicture
 from rl_lightning.callbacks.experience_monitor import ExperienceMonitor
 from rl_lightning.callbacks.game_writer import GameWriter
 from rl_lightning.callbacks.glimpse_pictures import GlimpsePictures
+from rl_lightning.callbacks.renew_priorities import RenewPriorities
 from rl_lightning.callbacks.target_network import TargetNetwork
 from rl_lightning.callbacks.tracking import MLflowTracker, TrackConfig
 from rl_lightning.callbacks.value_pictures import ValuePictures
@@ -14,6 +15,7 @@ __all__ = [
     "GameWriter",
     "GlimpsePictures",
     "MLflowTracker",
+    "RenewPriorities",
     "TargetNetwork",
     "TrackConfig",
     "ValuePictures",

@@ -82,8 +82,8 @@ class FrameRing(ReplayRing):
         """The `number` frames [B, number, H, W] up to `rows` [B] of `copies` [B]."""
         assert self._observations is not None
         back = np.arange(number - 1, -1, -1)
-        frames = self._flat(rows[:, None] - back, copies[:, None])
-        ages = self._ages.take(self._flat(rows, copies))
+        frames = self.slots(rows[:, None] - back, copies[:, None])
+        ages = self._ages.take(self.slots(rows, copies))
         frames[back > ages[:, None]] = self.num_rows * self.num_envs
         index = torch.from_numpy(frames.ravel()).to(self.device)
         return self._observations.index_select(0, index).unflatten(0, frames.shape)

@@ -19,10 +19,12 @@ from rl_lightning.datamodules.environment import (
 )
 from rl_lightning.datamodules.environments import is_atari, make_vector_env
 from rl_lightning.datamodules.frame_ring import FrameRing
+from rl_lightning.datamodules.priorities import Priorities
 from rl_lightning.datamodules.replay_ring import ReplayRing
 from rl_lightning.datamodules.replay_segments import ReplaySegments
 from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import Transitions
+from rl_lightning.exploration import linear_schedule
 from rl_lightning.seeding import numpy_stream
 
 REPLAY_FOLDER = "replay"
@@ -48,6 +50,10 @@ class ReplayDataModule(EnvironmentDataModule):
         capacity: Transitions that the ring keeps, on each rank.
         warmup_env_steps: Environment steps before the first update.
         n_step: Steps of reward before the bootstrap.
+        priority_exponent: α of prioritised replay, which the callback RenewPriorities goes
+            with; None draws uniformly.
+        importance_exponent: β of its importance weights at first; it grows to 1.
+        importance_env_steps: Environment steps from the one to the other.
         updates_per_epoch: Updates between two validations.
         replay_device: Where the ring's tensors live.
         keep_replay: Write the ring to files beside the checkpoint; see docs/resume.md.
@@ -72,6 +78,9 @@ class ReplayDataModule(EnvironmentDataModule):
         capacity: int = 100_000,
         warmup_env_steps: int = 1_000,
         n_step: int = 1,
+        priority_exponent: float | None = None,
+        importance_exponent: float = 0.4,
+        importance_env_steps: int = 10_000_000,
         updates_per_epoch: int = 1_000,
         replay_device: str = "cpu",
         keep_replay: bool = False,
@@ -86,6 +95,7 @@ class ReplayDataModule(EnvironmentDataModule):
             capacity=capacity,
             warmup_env_steps=warmup_env_steps,
             n_step=n_step,
+            importance_env_steps=importance_env_steps,
             updates_per_epoch=updates_per_epoch,
         )
         super().__init__(
@@ -122,6 +132,15 @@ class ReplayDataModule(EnvironmentDataModule):
         self.updates_per_epoch = updates_per_epoch
         self.keep_replay = keep_replay
         self.ring = self._make_ring(replay_device)
+        if priority_exponent is not None and not 0 < priority_exponent <= 1:
+            raise ConfigurationError(
+                f"priority_exponent is {priority_exponent}: it lies in (0, 1]; null draws uniformly"
+            )
+        self.priorities = (
+            None if priority_exponent is None else Priorities(self.ring, priority_exponent)
+        )
+        self.importance_exponent = importance_exponent
+        self.importance_env_steps = importance_env_steps
         self._segments: ReplaySegments | None = None
 
     def _make_ring(self, device: str) -> ReplayRing:
@@ -157,6 +176,17 @@ class ReplayDataModule(EnvironmentDataModule):
         """Whole minibatches, collected and sampled as the Trainer asks."""
         return whole_batches(ReplayDataset(self))
 
+    def sample(self, rng: np.random.Generator) -> Transitions:
+        """The minibatch of the next update."""
+        if self.priorities is None:
+            return self.ring.sample(self.batch_size, rng)
+        assert self.collector is not None
+        env_steps = self.collector.env_steps * self.collector.world_size
+        beta = linear_schedule(env_steps, self.importance_exponent, 1.0, self.importance_env_steps)
+        rows, copies, weights = self.priorities.draw(self.batch_size, rng, beta)
+        batch = self.ring.gather(rows, copies)
+        return batch._replace(weights=torch.from_numpy(weights).to(self.ring.device))
+
     def statistics(self) -> dict[str, float]:
         """Metrics of the experience of all ranks so far, by the names they are logged under."""
         size = float(len(self.ring) * self.collector.world_size) if self.collector else 0.0
@@ -172,7 +202,11 @@ class ReplayDataModule(EnvironmentDataModule):
     def rank_state(self) -> dict[str, Any]:
         """What a checkpoint must keep of this rank's experience."""
         state = super().rank_state()
-        return state | {"replay": self.segments.save(self.ring)} if self.keep_replay else state
+        if self.keep_replay:
+            state["replay"] = self.segments.save(self.ring)
+            if self.priorities is not None:
+                state["priorities"] = self.priorities.state_dict()
+        return state
 
     def load_rank_state(self, state: dict[str, Any]) -> None:
         """Go on where `rank_state` was."""
@@ -181,6 +215,8 @@ class ReplayDataModule(EnvironmentDataModule):
             assert self.trainer is not None
             folder = Path(str(self.trainer.ckpt_path)).parent / REPLAY_FOLDER
             self.segments.load(self.ring, state["replay"], folder)
+            if self.priorities is not None and "priorities" in state:
+                self.priorities.load_state_dict(state["priorities"])
 
     @property
     def segments(self) -> ReplaySegments:
@@ -236,4 +272,4 @@ class ReplayDataset(IterableDataset[Transitions]):
         for update in range(len(self)):
             if update % updates_per_collection == 0:
                 ring.extend(collector.collect(data.policy, steps_per_collection))
-            yield ring.sample(data.batch_size, rng)
+            yield data.sample(rng)

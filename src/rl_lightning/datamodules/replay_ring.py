@@ -50,7 +50,16 @@ class ReplayRing:
 
     def __len__(self) -> int:
         """Rows times copies that a draw chooses from, rows of resets among them."""
-        return max(0, self.inserted - self.oldest - self.n_step + 1) * self.num_envs
+        return len(self.drawable) * self.num_envs
+
+    @property
+    def drawable(self) -> range:
+        """Rows that a transition can begin with, counted from the first ever inserted."""
+        return range(self.oldest, max(self.oldest, self.inserted - self.n_step + 1))
+
+    def teaches(self, slots: IndexArray) -> npt.NDArray[np.bool_]:
+        """Whether the rows at `slots` are not those of resets."""
+        return self._mask.take(slots)
 
     @property
     def oldest(self) -> int:
@@ -142,7 +151,7 @@ class ReplayRing:
         flat = rng.integers(len(self), size=batch_size)
         while True:
             rows, copies = self.oldest + flat // self.num_envs, flat % self.num_envs
-            resets = np.flatnonzero(~self._mask.take(self._flat(rows, copies)))
+            resets = np.flatnonzero(~self.teaches(self.slots(rows, copies)))
             if resets.size == 0:
                 return rows, copies
             flat[resets] = rng.integers(len(self), size=resets.size)
@@ -154,13 +163,13 @@ class ReplayRing:
         true final observation, weighted by its discount.
         """
         assert self._actions is not None
-        first, start = rows, self._flat(rows, copies)
+        first, start = rows, self.slots(rows, copies)
         rewards = self._rewards.take(start)
         discounts = self._discounts.take(start)
         going = ~self._ends.take(start)
         rows = rows + 1
         for _ in range(1, self.n_step):
-            index = self._flat(rows, copies)
+            index = self.slots(rows, copies)
             rewards += going * discounts * self._rewards.take(index)
             discounts *= np.where(going, self._discounts.take(index), np.float32(1))
             rows = rows + going
@@ -186,10 +195,11 @@ class ReplayRing:
     def observations(self, rows: IndexArray, copies: IndexArray) -> Tensor:
         """The observations [B, ...] in `rows` [B] of `copies` [B], on the ring's device."""
         assert self._observations is not None
-        index = torch.from_numpy(self._flat(rows, copies)).to(self.device)
+        index = torch.from_numpy(self.slots(rows, copies)).to(self.device)
         return self._observations.flatten(0, 1).index_select(0, index)
 
-    def _flat(self, rows: IndexArray, copies: IndexArray) -> IndexArray:
+    def slots(self, rows: IndexArray, copies: IndexArray) -> IndexArray:
+        """Where `rows` of `copies` stand when rows and copies are one dimension."""
         return rows % self.num_rows * self.num_envs + copies
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Transitions:

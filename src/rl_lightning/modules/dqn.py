@@ -94,11 +94,12 @@ class DQN(Agent):
         best: Tensor = self.q_network(observations).amax(dim=1)
         return best
 
-    def training_step(self, batch: Transitions) -> Tensor:
-        """The mean loss of one minibatch."""
+    def training_step(self, batch: Transitions) -> dict[str, Tensor]:
+        """The mean loss of one minibatch, and each of its TD errors."""
         q_values = self.q_network(batch.observations)
         error = td_error(q_values, batch.actions, self._targets(batch))
-        loss = td_loss(error, self.loss).mean()
+        losses = td_loss(error, self.loss)
+        loss = (losses if batch.weights is None else losses * batch.weights).mean()
         if is_logging(self.trainer):
             self.log_dict(
                 {
@@ -107,7 +108,7 @@ class DQN(Agent):
                     "train/epsilon": self.epsilon,
                 }
             )
-        return loss
+        return {"loss": loss, "td_error": error.detach()}
 
     @torch.no_grad()
     def _targets(self, batch: Transitions) -> Tensor:
