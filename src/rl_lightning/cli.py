@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 # A short class name in YAML is that of an imported class.
 from rl_lightning import callbacks, datamodules, modules  # noqa: F401
+from rl_lightning.callbacks.safeguards import Safeguards, StoppedError
 from rl_lightning.callbacks.tracking import MLflowTracker, TrackConfig, run_folder
 from rl_lightning.checkpoints import AtomicCheckpoints, load_plain
 from rl_lightning.errors import ConfigurationError, RunError, one_line
@@ -89,14 +90,15 @@ class _CLI(LightningCLI):
             torch.set_num_threads(num_threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Give the Trainer atomic checkpoints, and a progress bar that costs little."""
+        """Give the Trainer safeguards, whole checkpoints, and a progress bar that costs little."""
         config = self._get(self.config_init, "trainer")
         given = config.get("callbacks") or []
         given = given if isinstance(given, list) else [given]
         if config.get("enable_progress_bar") is not False and not any(
             isinstance(callback, ProgressBar) for callback in given
         ):
-            kwargs["callbacks"] = [*given, TQDMProgressBar(refresh_rate=25)]
+            given = [*given, TQDMProgressBar(refresh_rate=25)]
+        kwargs["callbacks"] = [*given, Safeguards()]
         plugins = config.get("plugins") or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpoints()], **kwargs)
@@ -168,6 +170,9 @@ def main(args: list[str] | None = None) -> int:
             parser_kwargs={"prog": "python -m rl_lightning"},
             args=args,
         )
+    except StoppedError as stopped:
+        _say(f"rl_lightning: {stopped}")
+        return 128 + stopped.signum
     except Exception as error:
         if (said := _error_for_people(error)) is None:
             raise

@@ -40,8 +40,10 @@ class EpisodeStatistics(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Reduce all games seen since the last reset."""
-        # A list before the ranks are gathered, one tensor after.
+        # A list before the ranks are gathered, one tensor after. In one order, whoever played
+        # which game, so that the sums are the same to the last bit.
         returns = torch.cat([*self.returns]) if isinstance(self.returns, list) else self.returns
+        returns = returns.sort().values
         lengths = torch.cat([*self.lengths]) if isinstance(self.lengths, list) else self.lengths
         return {
             "return": returns.mean(),

@@ -26,6 +26,15 @@ def mean_over_ranks(values: Tensor) -> Tensor:
     return sum_over_ranks(values) / dist.get_world_size() if are_many() else values
 
 
+def weight_among_ranks(count: Tensor) -> Tensor | float:
+    """What this rank's mean of `count` values weighs, the ranks' weights being 1 on average.
+
+    DistributedDataParallel takes the mean of the ranks' gradients. Means of unequally many
+    values, so weighted, have the mean of all values for their mean.
+    """
+    return count / mean_over_ranks(count.double()) if are_many() else 1.0
+
+
 def from_all_ranks(value: Any) -> list[Any]:
     """Every rank's `value`, in the order of the ranks."""
     if not are_many():

@@ -8,6 +8,8 @@ the reset row behind it; what a reset row holds itself is for the caller to mask
 import torch
 from torch import Tensor
 
+from rl_lightning.ranks import mean_over_ranks, weight_among_ranks
+
 
 def discounted_sums(terms: Tensor, decays: Tensor) -> Tensor:
     """y_t = x_t + d_t y_{t+1}, with y_T = 0.
@@ -128,16 +130,20 @@ def generalised_advantages(
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` [T, N] over the rows where `mask` [T, N] holds."""
+    """Mean of `values` [T, N] over the rows where `mask` [T, N] holds; 0 where none does."""
     _check_shapes(values, mask)
-    return (values * mask).sum() / mask.sum()
+    return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 def standardised(values: Tensor, mask: Tensor) -> Tensor:
-    """`values` [T, N] to zero mean and unit variance over the rows where `mask` holds."""
-    mean = masked_mean(values, mask)
+    """`values` [T, N] to zero mean and unit variance over the rows where `mask` holds.
+
+    Over those of all ranks; every rank must call it equally often.
+    """
+    weight = weight_among_ranks(mask.sum())
+    mean = mean_over_ranks(masked_mean(values, mask) * weight)
     centred = values - mean
-    variance = masked_mean(centred.square(), mask)
+    variance = mean_over_ranks(masked_mean(centred.square(), mask) * weight)
     return centred / (variance.sqrt() + 1e-8)
 
 

@@ -32,12 +32,11 @@ def test_ranks_take_in_each_others_values(monkeypatch: pytest.MonkeyPatch) -> No
     alone = RunningStatistics((1,))
     alone.update(torch.cat([here, there]))
 
-    def add_the_other_rank(sums: torch.Tensor, op: object) -> None:
+    def with_the_other_rank(sums: torch.Tensor) -> torch.Tensor:
         centred = there.double()
-        sums += torch.stack([torch.ones(1), centred.sum(0), centred.square().sum(0)])
+        return sums + torch.stack([torch.ones(1), centred.sum(0), centred.square().sum(0)])
 
-    monkeypatch.setattr(normalisation, "is_initialized", lambda: True)
-    monkeypatch.setattr(normalisation, "all_reduce", add_the_other_rank)
+    monkeypatch.setattr(normalisation, "sum_over_ranks", with_the_other_rank)
     statistics = RunningStatistics((1,))
     statistics.update(here)
     assert statistics.state_dict() == alone.state_dict()

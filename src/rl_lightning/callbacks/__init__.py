@@ -5,6 +5,7 @@ from rl_lightning.callbacks.experience_monitor import ExperienceMonitor
 from rl_lightning.callbacks.game_writer import GameWriter
 from rl_lightning.callbacks.glimpse_pictures import GlimpsePictures
 from rl_lightning.callbacks.renew_priorities import RenewPriorities
+from rl_lightning.callbacks.safeguards import Safeguards
 from rl_lightning.callbacks.target_network import TargetNetwork
 from rl_lightning.callbacks.tracking import MLflowTracker, TrackConfig
 from rl_lightning.callbacks.value_pictures import ValuePictures
@@ -16,6 +17,7 @@ __all__ = [
     "GlimpsePictures",
     "MLflowTracker",
     "RenewPriorities",
+    "Safeguards",
     "TargetNetwork",
     "TrackConfig",
     "ValuePictures",

@@ -56,7 +56,7 @@ class ExperienceMonitor(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the validation at its place on the x-axis."""
         if trainer.state.fn == TrainerFn.FITTING:
-            pl_module.log("step", _step(_env_steps(trainer)))
+            pl_module.log("step", _step(_env_steps(trainer)), sync_dist=True)
 
     def _start_clock(self, trainer: Trainer, env_steps: int) -> None:
         self._env_steps = env_steps

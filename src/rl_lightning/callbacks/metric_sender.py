@@ -62,7 +62,9 @@ class MetricSender:
         with self._lock:
             if self.waiting:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
-                self._file.write_text("".join(json.dumps(p) + "\n" for p in [*self.waiting]))
+                part = self._file.with_name(f"{self._file.name}.part")
+                part.write_text("".join(json.dumps(point) + "\n" for point in [*self.waiting]))
+                part.replace(self._file)
             else:
                 self._file.unlink(missing_ok=True)
 

@@ -90,6 +90,11 @@ class EnvironmentDataModule(LightningDataModule):
         return 0 if self.trainer is None else self.trainer.global_rank
 
     @property
+    def world_size(self) -> int:
+        """Number of processes."""
+        return 1 if self.trainer is None else self.trainer.world_size
+
+    @property
     def epoch(self) -> int:
         """The epoch in which random streams begin."""
         return 0 if self.trainer is None else self.trainer.current_epoch
@@ -98,8 +103,7 @@ class EnvironmentDataModule(LightningDataModule):
         """Make the training environments."""
         if stage == "fit" and self.collector is None:
             envs = make_vector_env(self.env_id, self.num_envs, self.env_kwargs)
-            world_size = 1 if self.trainer is None else self.trainer.world_size
-            self.collector = Collector(envs, self.gamma, world_size, self.clip_rewards)
+            self.collector = Collector(envs, self.gamma, self.world_size, self.clip_rewards)
 
     def teardown(self, stage: str) -> None:
         """Close the training environments."""
@@ -186,17 +190,19 @@ class EnvironmentDataModule(LightningDataModule):
     def _evaluation(self, stream: str) -> DataLoader[Episodes]:
         envs = make_vector_env(self.env_id, self.num_eval_envs, self.env_kwargs)
         seeds = [
-            stream_seed(self.seed, rank=self.rank, epoch=wave, stream=stream)
+            stream_seed(self.seed, epoch=wave, stream=stream)
             for wave in range(self.eval_episodes // self.num_eval_envs)
         ]
-        return whole_batches(EvaluationDataset(envs, self.policy, seeds))
+        return whole_batches(
+            EvaluationDataset(envs, self.policy, seeds, self.rank, self.world_size)
+        )
 
     def predict_dataloader(self) -> DataLoader[Game]:
         """Greedy games to look at, with their frames."""
         envs = make_rendered_env(self.env_id, self.env_kwargs)
         seeds = [
-            stream_seed(self.seed, rank=self.rank, epoch=game, stream="predict")
-            for game in range(self.predict_episodes)
+            stream_seed(self.seed, epoch=game, stream="predict")
+            for game in range(self.rank, self.predict_episodes, self.world_size)
         ]
         return whole_batches(GameDataset(envs, self.policy, self.gamma, seeds))
 

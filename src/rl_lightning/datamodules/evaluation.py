@@ -13,26 +13,35 @@ from rl_lightning.experience import Episodes, Game, Policy, Rollout, join_rollou
 
 
 class EvaluationDataset(IterableDataset[Episodes]):
-    """Plays one whole game in every copy for each seed.
+    """Plays one whole game in every copy for each of this rank's share of the seeds.
 
-    Its environments are its own, so that training's never notice.
+    Its environments are its own, so that training's never notice. Every rank yields as many
+    batches, some of them empty where the seeds cannot be shared out evenly.
     """
 
     def __init__(
-        self, envs: VectorEnv[Any, Any, Any], policy: Policy, seeds: Sequence[int]
+        self,
+        envs: VectorEnv[Any, Any, Any],
+        policy: Policy,
+        seeds: Sequence[int],
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.envs = envs
         self.policy = policy
-        self.seeds = seeds
+        self.seeds = seeds[rank::world_size]
+        self.num_batches = -(-len(seeds) // world_size)
 
     def __len__(self) -> int:
         """Batches of games."""
-        return len(self.seeds)
+        return self.num_batches
 
     def __iter__(self) -> Iterator[Episodes]:
         """Play the games, the same ones at every call."""
         for seed in self.seeds:
             yield play_episodes(self.envs, self.policy, seed)
+        for _ in range(self.num_batches - len(self.seeds)):
+            yield Episodes(torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64))
 
 
 def play_episodes(envs: VectorEnv[Any, Any, Any], policy: Policy, seed: int) -> Episodes:

@@ -140,9 +140,11 @@ def _decode(existing: Any, encoded: Encoded, seen: list[Any]) -> Any:
 def _build(kind: str, payload: Any, existing: Any, seen: list[Any]) -> Any:
     if kind == "array":
         array = _decode_array(payload)
-        if not isinstance(existing, np.ndarray) or existing.base is None:
+        # In place, since there may be views of it; but what were one array can be two by now.
+        fits = isinstance(existing, np.ndarray) and existing.shape == array.shape
+        if not fits or existing.dtype != array.dtype or any(existing is each for each in seen[:-1]):
             return array
-        existing[...] = array  # a view into something else must stay one
+        existing[...] = array
         return existing
     if kind == "scalar":
         return _decode_array(payload)[()]

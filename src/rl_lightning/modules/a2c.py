@@ -11,6 +11,7 @@ from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import EnvironmentSpec, Rollout
 from rl_lightning.modules.networks import Activation, NetworkName
 from rl_lightning.modules.policy_gradient import Losses, PolicyGradient
+from rl_lightning.ranks import weight_among_ranks
 from rl_lightning.returns import (
     generalised_advantages,
     masked_mean,
@@ -118,10 +119,11 @@ class A2C(PolicyGradient):
         padded = torch.cat([batch.actions, batch.actions[-1:]]).flatten(0, 1)
         log_probs = distribution.log_prob(padded).unflatten(0, (steps + 1, copies))[:-1]
         entropies = distribution.entropy().unflatten(0, (steps + 1, copies))[:-1]
+        weight = weight_among_ranks(batch.mask.sum())
         return Losses(
-            policy=-masked_mean(log_probs * advantages, batch.mask),
-            value=masked_mean((returns - values[:-1]).square(), batch.mask),
-            entropy=masked_mean(entropies, batch.mask),
+            policy=-masked_mean(log_probs * advantages, batch.mask) * weight,
+            value=masked_mean((returns - values[:-1]).square(), batch.mask) * weight,
+            entropy=masked_mean(entropies, batch.mask) * weight,
             returns=returns,
         )
 

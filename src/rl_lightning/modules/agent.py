@@ -56,7 +56,8 @@ class Agent(LightningModule):
     def _log_evaluation(self, stage: str) -> None:
         statistics = self._evaluated.compute()
         self._evaluated.reset()
-        self.log_dict({f"{stage}/{name}": value.float() for name, value in statistics.items()})
+        metrics = {f"{stage}/{name}": value.float() for name, value in statistics.items()}
+        self.log_dict(metrics, sync_dist=True)
 
     def predict_step(self, batch: Game) -> Tensor:
         """The agent's estimates V(s_t) [T] along a game."""

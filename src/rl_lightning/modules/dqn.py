@@ -106,7 +106,8 @@ class DQN(Agent):
                     "train/loss": loss.detach(),
                     "train/q_mean": q_values.detach().mean(),
                     "train/epsilon": self.epsilon,
-                }
+                },
+                sync_dist=True,
             )
         return {"loss": loss, "td_error": error.detach()}
 

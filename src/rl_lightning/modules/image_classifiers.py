@@ -81,6 +81,8 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: LabelledImages, batch_idx: int) -> Tensor:
         """One update; logs every `log_every_n_steps` updates over the images seen."""
         images, labels = batch
+        if batch_idx == 0:  # where a resumed run begins
+            self.right_answers, self.answers = torch.zeros_like(self.right_answers), 0
         loss, right, figures = self.training_loss(images, labels)
         self.right_answers = self.right_answers + right.sum()
         self.answers += len(right)
@@ -88,7 +90,7 @@ class ImageClassifier(LightningModule):
         if is_logging(self.trainer):
             figures |= {"loss": loss.detach(), "accuracy": self.right_answers / self.answers}
             named = {f"train/{name}": value for name, value in figures.items()}
-            self.log_dict({**named, "step": self.images_seen})
+            self.log_dict({**named, "step": self.images_seen}, sync_dist=True)
             self.right_answers = torch.zeros_like(self.right_answers)
             self.answers = 0
         return loss
@@ -100,7 +102,8 @@ class ImageClassifier(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/error`."""
-        self.log_dict({"val/error": self.val_error.compute(), "step": self.images_seen})
+        metrics = {"val/error": self.val_error.compute(), "step": self.images_seen}
+        self.log_dict(metrics, sync_dist=True)
         self.val_error.reset()
 
     def test_step(self, batch: LabelledImages, batch_idx: int) -> None:
@@ -113,10 +116,12 @@ class ImageClassifier(LightningModule):
         """Log `test/error` and its standard error, and the accuracy of each class."""
         for name in self.protocols:
             error, standard_error = error_and_standard_error(self.confusion(name).compute())
-            self.log_dict({f"test/{name}": error, f"test/{name}_stderr": standard_error})
+            errors = {f"test/{name}": error, f"test/{name}_stderr": standard_error}
+            self.log_dict(errors, sync_dist=True)
         counts = self.confusion(self.protocols[0]).compute()
         per_class = counts.diagonal() / counts.sum(1)
-        self.log_dict({f"test/accuracy_{k}": value for k, value in enumerate(per_class)})
+        named = {f"test/accuracy_{k}": value for k, value in enumerate(per_class)}
+        self.log_dict(named, sync_dist=True)
 
     def confusion(self, protocol: str) -> MulticlassConfusionMatrix:
         """The confusion matrix of one of `protocols`."""

@@ -2,7 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import ReduceOp, all_reduce, is_available, is_initialized
+
+from rl_lightning.ranks import sum_over_ranks
 
 
 class RunningStatistics(nn.Module):
@@ -39,7 +40,7 @@ class RunningStatistics(nn.Module):
         centred = values.double() - self.mean
         count = torch.full_like(self.mean, len(values))
         sums = torch.stack([count, centred.sum(0), centred.square().sum(0)])
-        seen, shift, squares = _over_ranks(sums)
+        seen, shift, squares = sum_over_ranks(sums)
         total = self.count + seen
         old_squares = self.variance * self.count
         self.mean += shift / total
@@ -94,14 +95,8 @@ class MovingAverage(nn.Module):
     @torch.no_grad()
     def update(self, values: Tensor) -> None:
         """Take in the mean of `values` [B], those of all ranks together."""
-        sum_, count = _over_ranks(
+        sum_, count = sum_over_ranks(
             torch.stack([values.double().sum(), self.total.new_tensor(values.numel())])
         )
         self.total.mul_(self.decay).add_((1 - self.decay) * sum_ / count)
         self.weight.mul_(self.decay).add_(1 - self.decay)
-
-
-def _over_ranks(sums: Tensor) -> Tensor:
-    if is_available() and is_initialized():
-        all_reduce(sums, op=ReduceOp.SUM)
-    return sums

@@ -117,7 +117,8 @@ class PolicyGradient(Agent):
                     "train/policy_loss": losses.policy.detach(),
                     "train/value_loss": losses.value.detach(),
                     "train/entropy": losses.entropy.detach(),
-                }
+                },
+                sync_dist=True,
             )
         return loss
 

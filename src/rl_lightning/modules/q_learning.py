@@ -78,7 +78,8 @@ class QLearning(Agent):
                     "train/loss": loss.detach(),
                     "train/q_mean": self.action_values.detach().mean(),
                     "train/epsilon": self.epsilon,
-                }
+                },
+                sync_dist=True,
             )
         return loss
 

@@ -12,6 +12,7 @@ from rl_lightning.experience import EnvironmentSpec, Rollout
 from rl_lightning.modules.networks import Activation, NetworkName
 from rl_lightning.modules.normalisation import MovingAverage
 from rl_lightning.modules.policy_gradient import Losses, PolicyGradient
+from rl_lightning.ranks import weight_among_ranks
 from rl_lightning.returns import (
     discounted_rewards_to_go,
     rewards_to_go,
@@ -108,11 +109,12 @@ class Reinforce(PolicyGradient):
             advantages = standardised(advantages, torch.ones_like(advantages, dtype=torch.bool))
         distribution = self.policy(observations)
         log_probs = distribution.log_prob(batch.actions[mask])
+        weight = weight_among_ranks(mask.sum())
         assert log_probs.shape == advantages.shape, f"{log_probs.shape}, {advantages.shape}"
         return Losses(
             policy=-(log_probs * advantages).sum() / (batch.ends & mask).sum(),
-            value=value_loss,
-            entropy=distribution.entropy().mean(),
+            value=value_loss * weight,
+            entropy=distribution.entropy().mean() * weight,
             returns=weights,
         )
 

@@ -1,0 +1,124 @@
+import os
+import pickle
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Callback
+
+from rl_lightning.checkpoints import load_plain, save_atomically
+from rl_lightning.cli import main
+from rl_lightning.errors import ConfigurationError, RunError
+from rl_lightning.modules import A2C
+
+CONFIG = str(Path(__file__).parents[2] / "configs" / "a2c" / "cartpole.yaml")
+TINY = [
+    *("fit", "--config", CONFIG, "--trainer.max_epochs", "3", "--model.hidden_sizes", "[8]"),
+    *("--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "2"),
+    *("--data.num_envs", "2", "--data.rollout_length", "4", "--data.updates_per_epoch", "4"),
+    *("--data.eval_episodes", "2", "--data.num_eval_envs", "2"),
+]
+
+
+def at_update(monkeypatch, update, happens):
+    """Let something happen before the loss of an update."""
+    losses = A2C.losses
+
+    def then(self, batch):
+        if self.trainer.global_step == update:
+            happens(self)
+        return losses(self, batch)
+
+    monkeypatch.setattr(A2C, "losses", then)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_with_a_checkpoint_and_says_so(
+    name, working_folder, store, monkeypatch, capsys
+):
+    signum = getattr(signal, name)
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    at_update(monkeypatch, 6, lambda agent: os.kill(os.getpid(), signum))
+    assert main(TINY) == 128 + signum
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"rl_lightning: {name} stopped the run at update 6 and environment step")
+    last = Path(said.split(": ")[2].split(" is of")[0])
+    assert load_plain(last)["global_step"] == 4
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_loss_that_is_no_number_stops_before_the_weights_know(
+    working_folder, store, monkeypatch, capsys
+):
+    at_update(monkeypatch, 6, lambda agent: agent.value_head.weight.data.fill_(torch.nan))
+    assert main(TINY) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "the loss is nan at update 6 and environment step" in said
+    assert "because value_head.weight is" in said
+    (last,) = Path("runs").glob("*/*/checkpoints/last.ckpt")
+    weights = load_plain(last)["state_dict"].values()
+    assert all(torch.isfinite(values).all() for values in weights)
+
+
+def test_weights_that_are_no_numbers_replace_no_checkpoint(
+    working_folder, store, monkeypatch, capsys
+):
+    class Spoil(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            if trainer.current_epoch == 1:
+                pl_module.value_head.bias.data.fill_(torch.inf)
+
+    monkeypatch.setattr("rl_lightning.callbacks.ExperienceMonitor.on_train_epoch_end",
+                        Spoil.on_train_epoch_end)  # fmt: skip
+    assert main(TINY) == 1
+    assert "value_head.bias is not finite at update 8" in capsys.readouterr().err
+    (last,) = Path("runs").glob("*/*/checkpoints/last.ckpt")
+    assert load_plain(last)["global_step"] == 4
+
+
+def test_a_kill_while_writing_leaves_the_file_of_before(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    save_atomically({"epoch": 1}, path)
+
+    def half(contents, file):
+        file.write(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(KeyboardInterrupt):
+        save_atomically({"epoch": 2}, path)
+    assert load_plain(path) == {"epoch": 1}
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path, monkeypatch):
+    def full(contents, file):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "last.ckpt"
+    save_atomically({"epoch": 1}, path)
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RunError, match=r"No space left on device.*make room"):
+        save_atomically({"epoch": 2}, path)
+    assert load_plain(path) == {"epoch": 1}
+    assert [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.mkdir, ("taken over",)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch", "cut short"])
+def test_what_is_no_plain_checkpoint_is_refused(kind, working_folder):
+    path = Path("bad.ckpt")
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps({"state_dict": Malicious()}))
+    elif kind == "torch":
+        torch.save({"state_dict": Malicious()}, path)
+    else:
+        torch.save({"state_dict": torch.zeros(1000)}, path)
+        path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ConfigurationError, match="cannot be read as a checkpoint"):
+        load_plain(path)
+    assert not Path("taken over").exists()
