@@ -11,6 +11,8 @@ from mlflow import MlflowClient
 
 from rl_lightning.checkpoints import AtomicCheckpoints
 from rl_lightning.cli import main
+from rl_lightning.datamodules import RolloutDataModule
+from rl_lightning.errors import ConfigurationError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 COMMON = "--trainer.max_epochs 3 --trainer.enable_progress_bar false --trainer.log_every_n_steps 3"
@@ -38,16 +40,20 @@ class StoppedError(BaseException):
 
 @pytest.fixture
 def stop_after(monkeypatch):
-    """Let the process fall down after so many last checkpoints, as if it were killed."""
+    """Let the process fall down where it would write one more than so many last checkpoints.
+
+    A whole epoch has then been played and logged that no checkpoint knows of.
+    """
 
     def stop(checkpoints):
         saved = []
 
         def save(self, checkpoint, path, storage_options=None):
+            if str(path).endswith("last.ckpt"):
+                if len(saved) == checkpoints:
+                    raise StoppedError
+                saved.append(path)
             whole(self, checkpoint, path)
-            saved.extend([path] if str(path).endswith("last.ckpt") else [])
-            if len(saved) == checkpoints:
-                raise StoppedError
 
         monkeypatch.setattr(AtomicCheckpoints, "save_checkpoint", save)
 
@@ -106,6 +112,17 @@ def differences(one, other, at=""):
         pairs = enumerate(zip(one, other, strict=True))
         return [d for i, (a, b) in pairs for d in differences(a, b, f"{at}/{i}")]
     return [] if one == other or (one != one and other != other) else [f"{at}: {one}, {other}"]
+
+
+def test_games_go_on_in_as_many_processes_and_copies_as_before():
+    data = RolloutDataModule("CartPole-v1", num_envs=2, rollout_length=4)
+    data.setup("fit")
+    (state,) = data.state_dict()["ranks"]
+    with pytest.raises(ConfigurationError, match=r"made by 2 processes and there are 1"):
+        data.load_state_dict({"ranks": [state, state]})
+    with pytest.raises(ConfigurationError, match=r"made with num_envs 3, not 2"):
+        data.load_state_dict({"ranks": [state | {"num_envs": 3}]})
+    data.load_state_dict({"ranks": [state]})
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
