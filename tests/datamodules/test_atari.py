@@ -146,8 +146,9 @@ def test_the_screen_shows_the_game_that_is_played():
     assert (game.frames.float().std(-1) > 0).any()
     gray = game.frames.float() @ torch.tensor([0.299, 0.587, 0.114])
     seen = functional.interpolate(gray[:, None], (84, 84), mode="area")[:, 0]
-    error = (seen - game.rollout.observations[:, 0, -1]).abs().flatten(1).mean(1)
-    assert error.max() < 2.5
+    error = (seen - game.rollout.observations[:, 0, -1]).abs()
+    # Another game would have bat, ball and bricks elsewhere: that is over 2% of the screen.
+    assert (error > 20).float().flatten(1).mean(1).max() < 0.005
 
 
 @pytest.mark.parametrize(
