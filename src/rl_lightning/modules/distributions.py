@@ -76,4 +76,3 @@ def make_head(
     if num_actions is not None:
         return CategoricalHead(features, num_actions)
     return GaussianHead(features, tuple(environment["action_shape"]), initial_log_std)
-
