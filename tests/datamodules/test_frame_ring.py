@@ -24,6 +24,14 @@ class Stacks:
         self.stacks[:, -1] = 1
         self.ended = torch.zeros(num_envs, dtype=torch.bool)
 
+    def reset(self):
+        """Begin a game in every copy."""
+        self.clock += 1
+        self.stacks = torch.zeros_like(self.stacks)
+        self.stacks[:, -1] = 1 + self.clock
+        self.ended = torch.zeros_like(self.ended)
+        return self.stacks
+
     def play(self, num_steps):
         observations, ends, mask = [self.stacks], [], []
         for _ in range(num_steps):
@@ -52,6 +60,21 @@ def every_row(ring, stop):
     return rows.ravel(), copies.ravel()
 
 
+def check_agreement(ring, plain):
+    assert len(ring) == len(plain)
+    assert ring.oldest == plain.oldest
+    if not ring.inserted:
+        return
+    kept = every_row(ring, ring.inserted + 1)
+    assert torch.equal(ring.observations(*kept), plain.observations(*kept))
+    rows, copies = every_row(ring, ring.drawable.stop)
+    teaches = ring.teaches(ring.slots(rows, copies))
+    if teaches.any():
+        drawn = rows[teaches], copies[teaches]
+        for theirs, ours in zip(plain.gather(*drawn)[:5], ring.gather(*drawn)[:5], strict=True):
+            assert torch.equal(theirs, ours)
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     num_envs=st.integers(1, 3),
@@ -72,17 +95,36 @@ def test_frames_make_the_stacks_that_came(num_envs, n_step, rows, before, chunks
             rollout = stacks.play(chunk)
             plain.extend(rollout)
             ring.extend(rollout)
-        assert len(ring) == len(plain)
-        assert ring.oldest == plain.oldest
-        kept = every_row(ring, ring.inserted + 1) if plain.inserted else ([], [])
-        if len(kept[0]):
-            assert torch.equal(ring.observations(*kept), plain.observations(*kept))
-        rows, copies = every_row(ring, ring.inserted - n_step + 1)
-        teaches = ring.teaches(ring.slots(rows, copies))
-        if teaches.any():
-            drawn = rows[teaches], copies[teaches]
-            for theirs, ours in zip(plain.gather(*drawn)[:5], ring.gather(*drawn)[:5], strict=True):
-                assert torch.equal(theirs, ours)
+        check_agreement(ring, plain)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    num_envs=st.integers(1, 3),
+    played=st.integers(1, 9),
+    after=st.integers(1, 5),
+    ends=st.lists(st.booleans(), min_size=1, max_size=9),
+)
+def test_games_begun_anew_and_rings_refilled_from_files_agree(num_envs, played, after, ends):
+    plain, ring = ReplayRing(6 * num_envs, num_envs), FrameRing(6 * num_envs, num_envs, STACK)
+    stacks = Stacks(num_envs, ends)
+    for num_steps in (*[1] * played, 0, *[1] * after):
+        if num_steps:
+            rollout = stacks.play(num_steps)
+            plain.extend(rollout)
+            ring.extend(rollout)
+        else:
+            first = stacks.reset()
+            plain.begin_games(first)
+            ring.begin_games(first)
+        check_agreement(ring, plain)
+    kept = ring.rows(ring.oldest, ring.inserted)
+    for theirs, ours in zip(plain.rows(plain.oldest, plain.inserted), kept, strict=True):
+        assert torch.equal(theirs, ours)
+    refilled = FrameRing(6 * num_envs, num_envs, STACK)
+    refilled.inserted = ring.oldest
+    refilled.extend(kept)
+    check_agreement(refilled, plain)
 
 
 @pytest.mark.parametrize("protocol", ["nature", "sticky"])
