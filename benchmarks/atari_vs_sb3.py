@@ -63,18 +63,17 @@ class Stopwatch(Callback):
 
         object.__setattr__(owner, name, timed)
 
-    def on_train_batch_start(self, trainer: Any, module: Any, *_: Any) -> None:
+    def on_train_batch_start(self, *_: Any) -> None:
         self._batch = time.perf_counter()
-        if trainer.global_step == UNTIMED_UPDATES:
-            self.start, self.first = self._batch, trainer.datamodule.collector.env_steps
-            self.spent.clear()
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-        now = time.perf_counter()
+        now, env_steps = time.perf_counter(), trainer.datamodule.collector.env_steps
         self.spent["learning"] += now - self._batch
-        if now - self.start > self.seconds:
-            self.elapsed = now - self.start
-            self.steps = trainer.datamodule.collector.env_steps - self.first
+        if trainer.global_step == UNTIMED_UPDATES:
+            self.start, self.first = now, env_steps
+            self.spent.clear()
+        elif now - self.start > self.seconds:
+            self.elapsed, self.steps = now - self.start, env_steps - self.first
             trainer.should_stop = True
 
 
