@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -21,6 +22,7 @@ TINY = [
     *("--data.updates_per_epoch", "20", "--data.warmup_env_steps", "100"),
     *("--data.eval_episodes", "4", "--data.num_eval_envs", "2"),
 ]
+QUIET = ("--trainer.logger", "false")
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,27 @@ def test_test_prints_a_table_of_whole_games(trained, working_folder, capsys):
     printed = capsys.readouterr().out
     for metric in ("return", "return_std", "return_min", "return_max", "return_iqm", "length"):
         assert f"test/{metric}" in printed
+
+
+def test_last_is_the_last_checkpoint_when_playing_too(trained, working_folder, monkeypatch, capsys):
+    folder, _ = trained
+    (working_folder / "by_path").mkdir()
+    monkeypatch.chdir(working_folder / "by_path")
+    checkpoint = run_folder(folder) / "checkpoints" / "last.ckpt"
+    assert main(["test", *TINY, "--ckpt_path", str(checkpoint), *QUIET]) == 0
+    by_path = capsys.readouterr().out
+    shutil.copytree(folder / "runs", working_folder / "runs")
+    monkeypatch.chdir(working_folder)
+    assert main(["test", *TINY, "--ckpt_path", "last"]) == 0
+    rows = [line for line in by_path.splitlines() if "test/" in line]
+    assert len(rows) == 7
+    printed = capsys.readouterr().out
+    assert all(row in printed for row in rows)
+
+
+def test_last_without_a_tracker_is_refused_rather_than_played_untrained(working_folder, capsys):
+    assert main(["test", *TINY, "--ckpt_path", "last", *QUIET]) == 2
+    assert "give the checkpoint's path" in capsys.readouterr().err
 
 
 def test_predict_writes_a_video_and_a_table_of_steps(trained, working_folder):

@@ -109,7 +109,12 @@ class _CLI(LightningCLI):
         trackers = [each for each in self.trainer.loggers if isinstance(each, MLflowTracker)]
         if asked == "last" and trackers:
             asked = str(trackers[0].last_checkpoint())
-            self.config[self.subcommand]["ckpt_path"] = asked
+            self.config_init[self.subcommand]["ckpt_path"] = asked
+        elif asked == "last" and self.subcommand != "fit":
+            raise ConfigurationError(
+                "--ckpt_path last is looked for in the runs of the MLflowTracker, and there is "
+                "none in trainer.logger: give the checkpoint's path"
+            )
         if asked is None or asked in ("best", "last", "hpc", "registry"):
             return
         _check_fits(Path(asked), self.model)
