@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 from lightning import Callback
-from lightning.pytorch.cli import LightningCLI
+
+from front_door import run_watched
 
 GOAL, EPISODES, MOST_STEPS = 475.0, 100, 400_000
 CONFIG = Path(__file__).resolve().parent.parent / "configs/a2c/cartpole.yaml"
@@ -52,27 +53,15 @@ class Stopwatch(Callback):
 
 
 def ours(seed: int) -> tuple[float, int, bool]:
-    from rl_lightning import cli
-
     watch = Stopwatch()
-    original = LightningCLI.instantiate_trainer
-
-    def with_watch(self: Any, **kwargs: Any) -> Any:
-        trainer = original(self, **kwargs)
-        trainer.callbacks.insert(0, watch)
-        return trainer
-
-    LightningCLI.instantiate_trainer = with_watch  # type: ignore[method-assign]
-    try:
-        cli.main(
-            [
-                *("fit", "--config", str(CONFIG), "--seed_everything", str(seed)),
-                *("--trainer.enable_progress_bar", "false", "--num_threads", "1"),
-                *("--data.eval_episodes", str(EPISODES), "--data.num_eval_envs", str(EPISODES)),
-            ]
-        )
-    finally:
-        LightningCLI.instantiate_trainer = original  # type: ignore[method-assign]
+    run_watched(
+        watch,
+        [
+            *("fit", "--config", str(CONFIG), "--seed_everything", str(seed)),
+            *("--trainer.enable_progress_bar", "false", "--num_threads", "1"),
+            *("--data.eval_episodes", str(EPISODES), "--data.num_eval_envs", str(EPISODES)),
+        ],
+    )
     return watch.seconds, watch.env_steps, watch.solved
 
 

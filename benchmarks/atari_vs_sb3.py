@@ -24,7 +24,8 @@ from typing import Any
 
 import torch
 from lightning import Callback
-from lightning.pytorch.cli import LightningCLI
+
+from front_door import run_watched
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 NUM_ENVS, WARMUP, CAPACITY, UNTIMED_UPDATES = 8, 1_000, 20_000, 20
@@ -79,22 +80,8 @@ class Stopwatch(Callback):
 
 def ours(algorithm: str, seconds: float, threads: int) -> tuple[float, dict[str, float]]:
     """Environment steps a second, and the share of time of each part."""
-    from rl_lightning import cli
-
     watch = Stopwatch(seconds)
-    original = LightningCLI.instantiate_trainer
-
-    def with_watch(self: Any, **kwargs: Any) -> Any:
-        trainer = original(self, **kwargs)
-        trainer.callbacks.insert(0, watch)
-        return trainer
-
-    LightningCLI.instantiate_trainer = with_watch  # type: ignore[method-assign]
-    try:
-        arguments = f"fit {OURS[algorithm]} {COMMON} --num_threads {threads}"
-        assert cli.main(arguments.split()) == 0
-    finally:
-        LightningCLI.instantiate_trainer = original  # type: ignore[method-assign]
+    run_watched(watch, f"fit {OURS[algorithm]} {COMMON} --num_threads {threads}".split())
     parts = {part: spent / watch.elapsed for part, spent in watch.spent.items()}
     parts["Trainer and the rest"] = 1 - sum(parts.values())
     return watch.steps / watch.elapsed, parts

@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 from lightning import Callback
-from lightning.pytorch.cli import LightningCLI
+
+from front_door import run_watched
 
 GOAL, EPISODES, THREADS = 475.0, 20, 1
 CONFIG = Path(__file__).resolve().parent.parent / "configs/dqn/cartpole.yaml"
@@ -50,27 +51,15 @@ class Stopwatch(Callback):
 
 
 def ours(seed: int) -> tuple[float, int]:
-    from rl_lightning import cli
-
     watch = Stopwatch()
-    original = LightningCLI.instantiate_trainer
-
-    def with_watch(self: Any, **kwargs: Any) -> Any:
-        trainer = original(self, **kwargs)
-        trainer.callbacks.insert(0, watch)
-        return trainer
-
-    LightningCLI.instantiate_trainer = with_watch  # type: ignore[method-assign]
-    try:
-        cli.main(
-            [
-                *("fit", "--config", str(CONFIG), "--seed_everything", str(seed)),
-                *("--num_threads", str(THREADS)),
-                *("--data.eval_episodes", str(EPISODES), "--data.num_eval_envs", str(EPISODES)),
-            ]
-        )
-    finally:
-        LightningCLI.instantiate_trainer = original  # type: ignore[method-assign]
+    run_watched(
+        watch,
+        [
+            *("fit", "--config", str(CONFIG), "--seed_everything", str(seed)),
+            *("--num_threads", str(THREADS)),
+            *("--data.eval_episodes", str(EPISODES), "--data.num_eval_envs", str(EPISODES)),
+        ],
+    )
     return watch.seconds, watch.env_steps
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from rl_lightning.datamodules.mnist_variants import add_clutter, place, shift
-from rl_lightning.errors import ConfigurationError
+from rl_lightning.errors import ConfigurationError, one_line
 from rl_lightning.seeding import torch_stream
 
 DIGIT_SIZE = 28
@@ -230,16 +230,18 @@ def load_mnist(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:
         try:
             MNIST(str(data_dir), train=train, download=True)
         except (OSError, RuntimeError) as error:
+            said = one_line(str(error) or type(error).__name__)
             raise ConfigurationError(
-                f"no MNIST in {data_dir} and it could not be fetched ({one_line(error)}): "
+                f"no MNIST in {data_dir} and it could not be fetched ({said}): "
                 f"put torchvision's MNIST/raw there, or set data_dir to where it lies"
             ) from error
     try:
         dataset = MNIST(str(data_dir), train=train)
     except Exception as error:  # torchvision's parser fails in many ways on other files
+        said = one_line(str(error) or type(error).__name__)
         raise ConfigurationError(
             f"the MNIST {name} files in {data_dir} are truncated or something else "
-            f"({one_line(error)}): remove {data_dir}/MNIST to have them fetched again"
+            f"({said}): remove {data_dir}/MNIST to have them fetched again"
         ) from error
     digits, labels = dataset.data, dataset.targets
     if digits.shape != (len(labels), DIGIT_SIZE, DIGIT_SIZE) or len(labels) == 0:
@@ -248,8 +250,3 @@ def load_mnist(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:
             f"{tuple(digits.shape)}: remove {data_dir}/MNIST to have them fetched again"
         )
     return digits, labels
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, or its kind if it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__

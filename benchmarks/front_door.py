@@ -1,0 +1,25 @@
+"""The command line as a user starts it, with a callback of the benchmark's among the Trainer's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning import Callback
+from lightning.pytorch.cli import LightningCLI
+
+
+def run_watched(watch: Callback, arguments: Sequence[str]) -> None:
+    """Run the command with `watch` before all other callbacks; it must end well."""
+    from rl_lightning import cli
+
+    original = LightningCLI.instantiate_trainer
+
+    def with_watch(self: Any, **kwargs: Any) -> Any:
+        trainer = original(self, **kwargs)
+        trainer.callbacks.insert(0, watch)
+        return trainer
+
+    LightningCLI.instantiate_trainer = with_watch  # type: ignore[method-assign]
+    try:
+        assert cli.main([*arguments]) == 0, f"{' '.join(arguments)} failed"
+    finally:
+        LightningCLI.instantiate_trainer = original  # type: ignore[method-assign]
