@@ -25,10 +25,12 @@ def test_an_atari_configuration_trains(experiment, tiny, working_folder, capsys)
     config = ["--config", str(CONFIGS / f"{experiment}.yaml")]
     assert main(["fit", *config, *TINY.split(), *tiny.split()]) == 0
     assert "Greedy return" in capsys.readouterr().out
+    (film,) = Path.cwd().rglob("after-epoch-1-*.mp4")
+    assert film.stat().st_size > 1_000
     if experiment != "dqn/pong":
         return
     (checkpoint,) = Path.cwd().rglob("last.ckpt")
     trained = ["--ckpt_path", str(checkpoint)]
     assert main(["predict", *config, *TINY.split(), *tiny.split(), *trained]) == 0
-    (video,) = Path.cwd().rglob("*.mp4")
+    (video,) = Path.cwd().rglob("game-*.mp4")
     assert video.stat().st_size > 1_000

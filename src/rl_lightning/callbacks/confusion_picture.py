@@ -1,10 +1,9 @@
 """The confusion matrix of a tested classifier, to look at."""
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_info
 
-from rl_lightning.callbacks.tracking import run_folder
+from rl_lightning.callbacks.tracking import run_folder, send_file
 from rl_lightning.errors import ConfigurationError
 from rl_lightning.modules.image_classifiers import ImageClassifier
 
@@ -41,7 +40,5 @@ class ConfusionPicture(Callback):
         path = run_folder(trainer) / "confusion.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=120)
-        for logger in trainer.loggers:
-            if isinstance(logger, MLFlowLogger):
-                logger.experiment.log_figure(logger.run_id, figure, path.name)
+        send_file(trainer, path)
         rank_zero_info(f"Confusion matrix: {path}")

@@ -10,18 +10,44 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from rl_lightning.callbacks.tracking import run_folder
+from rl_lightning.callbacks.tracking import run_folder, send_file
+from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import Game
 
 
 class GameWriter(BasePredictionWriter):
     """Writes each game that `predict` plays as an mp4 and as a CSV with a row a step.
 
-    They lie in the folder `games` of the run whose checkpoint plays.
+    They lie in the folder `games` of the run whose checkpoint plays. In training a greedy
+    game is played and filmed every so many epochs, for MLflow too.
+
+    Args:
+        every_n_epochs: Epochs between two films in training; the last epoch has one. None
+            films `predict` alone.
+
+    Raises:
+        ConfigurationError: If `every_n_epochs` is below 1.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every_n_epochs: int | None = None) -> None:
         super().__init__(write_interval="batch")
+        if every_n_epochs is not None and every_n_epochs < 1:
+            raise ConfigurationError(
+                f"GameWriter films every {every_n_epochs} epochs: make it at least 1, or null to "
+                "film no training"
+            )
+        self.every_n_epochs = every_n_epochs
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Film the policy of the moment, when it is time."""
+        epoch = trainer.current_epoch + 1
+        if self.every_n_epochs is None or trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+        if not (due and trainer.is_global_zero):
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        send_file(trainer, _film(trainer, data.play_game(), f"after-epoch-{epoch}"))
 
     def write_on_batch_end(
         self,
@@ -34,21 +60,25 @@ class GameWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Write one game."""
-        from gymnasium.utils.save_video import save_video
-
-        folder = run_folder(trainer) / "games"
-        folder.mkdir(parents=True, exist_ok=True)
-        save_video(
-            list(batch.frames.cpu().numpy()),
-            str(folder),
-            fps=batch.frames_per_second,
-            name_prefix="game",
-            episode_trigger=lambda _: True,
-            episode_index=batch_idx,
-        )
-        _write_steps(folder / f"game-episode-{batch_idx}.csv", batch, prediction)
+        path = _film(trainer, batch, "game", batch_idx)
+        _write_steps(path.with_suffix(".csv"), batch, prediction)
         total = batch.rollout.rewards.sum().item()
-        rank_zero_info(f"Game {batch_idx}: return {total:g}, in {folder}")
+        rank_zero_info(f"Game {batch_idx}: return {total:g}, in {path.parent}")
+
+
+def _film(trainer: Trainer, game: Game, name: str, number: int = 0) -> Path:
+    from gymnasium.utils.save_video import save_video
+
+    folder = run_folder(trainer) / "games"
+    save_video(
+        list(game.frames.cpu().numpy()),
+        str(folder),
+        fps=game.frames_per_second,
+        name_prefix=name,
+        episode_trigger=lambda _: True,
+        episode_index=number,
+    )
+    return folder / f"{name}-episode-{number}.mp4"
 
 
 def _write_steps(path: Path, game: Game, values: Tensor) -> None:

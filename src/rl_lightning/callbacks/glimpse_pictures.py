@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from rl_lightning.callbacks.glimpse_figures import (
     prepare,
     save_animation,
 )
-from rl_lightning.callbacks.tracking import run_folder
+from rl_lightning.callbacks.tracking import run_folder, send_file
 from rl_lightning.errors import ConfigurationError
 from rl_lightning.modules.glimpse import GlimpseTrace
 from rl_lightning.modules.ram import RecurrentAttentionModel
@@ -25,8 +24,8 @@ from rl_lightning.modules.ram import RecurrentAttentionModel
 class GlimpsePictures(Callback):
     """Shows where the model looks, what it has seen and what it thinks, glimpse by glimpse.
 
-    In training the pictures go to the MLflow run, as artifacts under `glimpses/`.
-    `predict` writes to the folder `glimpses` of the run whose checkpoint it was given:
+    In training the pictures go to the folder `glimpses` of the run, and to MLflow.
+    `predict` writes to that of the run whose checkpoint it was given:
     `right` and `wrong` as PNG grid and as GIF, and `heatmaps.png` of the locations.
     """
 
@@ -75,8 +74,7 @@ class GlimpsePictures(Callback):
         epoch = trainer.current_epoch + 1
         due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
         wanted = due and batch_idx == 0 and trainer.is_global_zero and trainer.state.fn == "fit"
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, MLFlowLogger)]
-        if not wanted or trainer.sanity_checking or not loggers:
+        if not wanted or trainer.sanity_checking:
             return
         assert isinstance(pl_module, RecurrentAttentionModel)
         trace = pl_module.predict_step(batch, batch_idx)
@@ -86,9 +84,10 @@ class GlimpsePictures(Callback):
             ),
             f"heatmaps_{epoch:03d}.png": draw_heatmaps(location_counts(trace.locations)),
         }
-        for logger in loggers:
-            for name, figure in figures.items():
-                logger.experiment.log_figure(logger.run_id, figure, f"glimpses/{name}")
+        folder = _folder(trainer)
+        for name, figure in figures.items():
+            figure.savefig(folder / name)
+            send_file(trainer, folder / name)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start anew."""
@@ -119,8 +118,7 @@ class GlimpsePictures(Callback):
         if not trainer.is_global_zero or self.counts is None:
             return
         assert isinstance(pl_module, RecurrentAttentionModel)
-        folder = run_folder(trainer) / "glimpses"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = _folder(trainer)
         draw_heatmaps(self.counts).savefig(folder / "heatmaps.png")
         for name, traces in self.traces.items():
             if traces:
@@ -133,6 +131,12 @@ class GlimpsePictures(Callback):
         drawing = prepare(model.sensor, trace)
         draw_grid(drawing, f"{name} answers").savefig(folder / f"{name}.png", dpi=120)
         save_animation(drawing, folder / f"{name}.gif")
+
+
+def _folder(trainer: Trainer) -> Path:
+    folder = run_folder(trainer) / "glimpses"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _choose(trace: GlimpseTrace, which: Tensor | slice) -> GlimpseTrace:

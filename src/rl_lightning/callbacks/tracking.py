@@ -193,6 +193,25 @@ def run_folder(trainer: Trainer) -> Path:
     return Path(trainer.logger.save_dir) / str(trainer.logger.name) / str(trainer.logger.version)
 
 
+def send_file(trainer: Trainer, path: Path) -> None:
+    """Show a file of the run folder in MLflow too, under the same name.
+
+    Where the store is lost, the file stays in the folder alone, and training goes on.
+    """
+    from mlflow.exceptions import MlflowException
+
+    folder = path.parent.relative_to(run_folder(trainer)).as_posix()
+    for logger in trainer.loggers:
+        if isinstance(logger, MLFlowLogger):
+            try:
+                client, run_id = logger.experiment, logger.run_id
+                client.log_artifact(run_id, str(path), None if folder == "." else folder)
+            except (MlflowException, OSError) as error:
+                rank_zero_warn(
+                    f"MLflow does not take {path} ({one_line(str(error))[:200]}): it stays there"
+                )
+
+
 class TrackConfig(SaveConfigCallback):
     """Keeps the resolved configuration with the run: in its folder and as an artifact in MLflow.
 

@@ -1,5 +1,6 @@
 """Values and policies of a grid as a picture: the lecture's random beside optimal."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from rl_lightning.bellman import (
     exact_values,
     uniform_policy,
 )
-from rl_lightning.callbacks.tracking import MLflowTracker, run_folder
+from rl_lightning.callbacks.tracking import run_folder, send_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,28 +35,22 @@ class Panel(NamedTuple):
 class ValuePictures(Callback):
     """Draws the values as a heatmap with the policy's arrows, the random policy's beside.
 
-    After `fit` the picture goes to the MLflow run as the artifact `values.png`; `predict`
-    writes it into the run folder. It needs a `TabularDataModule` over a grid: one whose
+    `fit` and `predict` write `values.png` into the run folder, and `fit` sends it to the
+    MLflow run. It needs a `TabularDataModule` over a grid: one whose
     environment has a `shape`, or `nrow` and `ncol`.
     """
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the picture to MLflow."""
-        figure = self._figure(trainer, pl_module)
-        for logger in trainer.loggers:
-            if figure is not None and isinstance(logger, MLflowTracker):
-                logger.experiment.log_figure(logger.run_id, figure, "values.png")
+        """Draw, and send the picture to MLflow."""
+        if (path := self._draw(trainer, pl_module)) is not None:
+            send_file(trainer, path)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the picture into the run folder."""
-        figure = self._figure(trainer, pl_module)
-        if figure is not None:
-            path = run_folder(trainer) / "values.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path)
+        """Draw."""
+        if (path := self._draw(trainer, pl_module)) is not None:
             rank_zero_info(f"Values and policy: {path}")
 
-    def _figure(self, trainer: Trainer, pl_module: LightningModule) -> "Figure | None":
+    def _draw(self, trainer: Trainer, pl_module: LightningModule) -> Path | None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if not trainer.is_global_zero:
             return None
@@ -64,7 +59,10 @@ class ValuePictures(Callback):
             rank_zero_info("No picture of the values: the environment is no grid of known shape.")
             return None
         table: Any = pl_module.action_values
-        return draw_values(data.dynamics, table.detach().cpu(), shape)
+        path = run_folder(trainer) / "values.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw_values(data.dynamics, table.detach().cpu(), shape).savefig(path)
+        return path
 
 
 def draw_values(dynamics: Dynamics, action_values: Tensor, shape: tuple[int, int]) -> "Figure":

@@ -206,6 +206,10 @@ class EnvironmentDataModule(LightningDataModule):
         ]
         return whole_batches(GameDataset(envs, self.policy, self.gamma, seeds))
 
+    def play_game(self) -> Game:
+        """The first of the games that `predict` plays."""
+        return next(iter(self.predict_dataloader()))
+
 
 def whole_batches(dataset: IterableDataset[Batch]) -> DataLoader[Batch]:
     """A DataLoader that passes on the whole batches that `dataset` yields."""
