@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -240,7 +241,9 @@ def test_the_locator_is_clipped_apart_from_the_rest() -> None:
     assert torch.equal(gradients(model, "core"), before)
 
 
-@pytest.mark.parametrize("argument", [{"num_glimpses": 0}, {"num_samples": 0}, {"std": 0.0}])
+@pytest.mark.parametrize(
+    "argument", [{"num_glimpses": 0}, {"num_samples": 0}, {"std": 0.0}, {"std_end": 0.0}]
+)
 def test_nonsense_is_refused_in_one_line(argument: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match="RAM needs") as error:
         make(**argument)
@@ -291,6 +294,32 @@ def test_it_learns_tests_and_reloads_without_data(tmp_path: Path) -> None:
     again = RecurrentAttentionModel.load_from_checkpoint(path, weights_only=True)
     images = corners(10, 3).tensors[0]
     assert torch.equal(again(images), model(images))
+
+
+def test_sigma_falls_over_the_epochs_and_goes_with_the_checkpoint(tmp_path: Path) -> None:
+    model, sigmas = make(std=0.3, std_end=0.1), []
+    note = LambdaCallback(on_train_batch_end=lambda *_: sigmas.append(model.std.item()))
+    data = DataLoader(corners(4, 1), batch_size=4)
+
+    def trainer(max_epochs: int) -> Trainer:
+        return Trainer(
+            max_epochs=max_epochs,
+            accelerator="cpu",
+            logger=False,
+            callbacks=[note],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+        )
+
+    run = trainer(3)
+    run.fit(model, data)
+    assert sigmas == pytest.approx([0.3, 0.2, 0.1])
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    again = RecurrentAttentionModel.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+    assert again.std.item() == pytest.approx(0.1)
+    with pytest.raises(ConfigurationError, match=r"give trainer\.max_epochs"):
+        trainer(-1).fit(model, data)
 
 
 def test_training_draws_depend_on_seed_and_epoch_alone(batch: tuple[Tensor, Tensor]) -> None:

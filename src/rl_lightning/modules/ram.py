@@ -53,6 +53,7 @@ class RecurrentAttentionModel(ImageClassifier):
         glimpse_size: int = 8,
         num_scales: int = 1,
         std: float = 0.1,
+        std_end: float | None = None,
         num_samples: int = 1,
         location_policy: LocationPolicy = "learned",
         first_location: Literal["centre", "uniform"] = "centre",
@@ -72,6 +73,7 @@ class RecurrentAttentionModel(ImageClassifier):
             glimpse_size: Width of the narrowest patch, pixels.
             num_scales: Number of patches, each twice as wide as the last.
             std: σ of the location policy N(μ_t, σ² I); locations are in [−1, 1].
+            std_end: σ in the last epoch, reached linearly; None keeps it as it is.
             num_samples: M, the rollouts of each image in training.
             location_policy: "learned", or a control: "random" draws every location
                 uniformly, "centre" looks at the centre T times.
@@ -92,13 +94,16 @@ class RecurrentAttentionModel(ImageClassifier):
         protocols = ("error", "error_sampled", "error_averaged", *steps)
         super().__init__(image_shape, num_classes, optimizer, lr_scheduler, protocols)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
-        if num_glimpses < 1 or num_samples < 1 or std <= 0:
+        std_end = std if std_end is None else std_end
+        if num_glimpses < 1 or num_samples < 1 or min(std, std_end) <= 0:
             raise ConfigurationError(
-                f"RAM needs num_glimpses and num_samples of at least 1 and a positive std, "
-                f"not {num_glimpses}, {num_samples} and {std}"
+                f"RAM needs num_glimpses and num_samples of at least 1, and std and std_end above "
+                f"0, not {num_glimpses}, {num_samples}, {std} and {std_end}"
             )
         self.num_glimpses = num_glimpses
-        self.std = std
+        self.std_range = (std, std_end)
+        self.std: Tensor  # in the checkpoint: a test draws as the last epoch did
+        self.register_buffer("std", torch.tensor(std))
         self.num_samples = num_samples
         self.location_policy = location_policy
         self.first_location = first_location
@@ -239,7 +244,13 @@ class RecurrentAttentionModel(ImageClassifier):
 
     def setup(self, stage: str) -> None:
         """Compile what training repeats."""
-        if stage != "fit" or not self.compiled:
+        if stage != "fit":
+            return
+        if len({*self.std_range}) == 2 and (self.trainer.max_epochs or 0) < 1:
+            raise ConfigurationError(
+                "std_end is reached in the last epoch: give trainer.max_epochs"
+            )
+        if not self.compiled:
             return
         compilers = (os.environ.get("CXX", "g++"), "clang++", "cl")
         if self.device.type == "cpu" and not any(map(shutil.which, compilers)):
@@ -251,6 +262,9 @@ class RecurrentAttentionModel(ImageClassifier):
 
     def on_train_epoch_start(self) -> None:
         """Open the epoch's stream of locations, so that a resumed run draws the same ones."""
+        first, last = self.std_range
+        progress = self.current_epoch / max(1, (self.trainer.max_epochs or 1) - 1)
+        self.std.fill_(first + (last - first) * min(1.0, progress))
         self.train_generator = self.stream("train", self.current_epoch)
 
     def on_validation_epoch_start(self) -> None:

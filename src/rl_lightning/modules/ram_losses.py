@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def gaussian_log_prob(samples: Tensor, means: Tensor, std: float) -> Tensor:
+def gaussian_log_prob(samples: Tensor, means: Tensor, std: Tensor | float) -> Tensor:
     """log N(samples; means, std² I), summed over the last dimension.
 
     Args:
