@@ -1,7 +1,11 @@
 """A run that stops and goes on equals one that never stopped, bit for bit."""
 
 import importlib.util
+import multiprocessing
 import os
+import signal
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +85,7 @@ def fit(name, *arguments):
 
 def outcome(folder):
     """The last checkpoint, the metrics and the replay of the one run in a folder."""
-    (run,) = folder.glob("runs/*/*")
+    (run,) = {path.parent.parent for path in folder.glob("runs/*/*/checkpoints/last.ckpt")}
     saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     # Where files lie differs, and Lightning keeps one score that it never reads again.
     for state in saved["callbacks"].values():
@@ -153,3 +157,52 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert whole["history"]
     assert whole["checkpoint"]["epoch"] == 2
     assert differences(whole, resumed) == []
+
+
+KILLS = {name: 3 for name in EXPERIMENTS if name != "a2c/hopper"}
+KILLS |= {"dqn/cartpole": 4, "a2c/cartpole": 4}
+
+
+def in_a_process(folder, name, *arguments, seconds=None):
+    """Run `fit` in a folder, and kill it after so many seconds; returns its exit code."""
+
+    def run():
+        os.chdir(folder)
+        sys.exit(fit(name, *arguments))
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    process.join(seconds)
+    process.kill()
+    process.join()
+    return process.exitcode
+
+
+def test_there_are_twenty_kills_over_every_algorithm():
+    assert sum(KILLS.values()) == 20
+    assert {name.split("/")[0] for name in EXPERIMENTS} == {name.split("/")[0] for name in KILLS}
+
+
+@pytest.mark.parametrize("name", KILLS)
+def test_a_run_killed_at_any_moment_goes_on_as_if_it_had_not_been(name, working_folder, store):
+    write_mnist(working_folder / "mnist")
+
+    def folder():
+        made = working_folder / f"{time.monotonic_ns()}"
+        made.mkdir()
+        (made / "mnist").symlink_to(working_folder / "mnist")
+        return made
+
+    whole = folder()
+    start = time.monotonic()
+    assert in_a_process(whole, name) == 0
+    seconds = time.monotonic() - start
+    expected = outcome(whole)
+    moments = np.random.default_rng(len(name)).uniform(0, 1, KILLS[name])
+    for moment in moments * seconds:
+        killed = folder()
+        while in_a_process(killed, name, seconds=moment) != -signal.SIGKILL:
+            killed, moment = folder(), moment * 0.9  # it was quicker this time
+        goes_on = ["--ckpt_path", "last"] if [*killed.rglob("last.ckpt")] else []
+        assert in_a_process(killed, name, *goes_on) == 0
+        assert differences(expected, outcome(killed)) == [], f"killed after {moment:.3f} s"
