@@ -119,3 +119,17 @@ def test_foveated_view_keeps_the_finest_resolution_seen_of_every_pixel() -> None
     assert first[:, :, 0, 0].isnan().all()
     assert first[0].isnan().sum() == 32 * 32 - 8 * 8
     assert torch.equal(second[:, :, 14:18, 14:20], images[:, :, 14:18, 14:20])
+
+
+def test_a_new_core_remembers_its_first_glimpse() -> None:
+    torch.manual_seed(0)
+    core = RecurrentCore(64, 64)
+    glimpses = torch.rand(8, 16, 64, requires_grad=True)
+    state = None
+    for glimpse in glimpses:
+        state = core(glimpse, state)
+    assert state is not None
+    state[0].sum().backward()
+    assert glimpses.grad is not None
+    first, last = glimpses.grad[0].norm(), glimpses.grad[-1].norm()
+    assert first > 0.5 * last
