@@ -230,6 +230,32 @@ def test_a_misspelt_key_in_the_yaml_is_one_line(working_folder, capsys):
     assert "num_env" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_section_of_a_wrong_kind_is_one_line(working_folder, capsys):
+    config = yaml.safe_load(Path(CARTPOLE).read_text())
+    Path("broken.yaml").write_text(yaml.safe_dump(config | {"trainer": 0}))
+    assert main(["fit", "--config", "broken.yaml"]) == 2
+    assert "cannot be used" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("contents", "said"),
+    [
+        (b"", "file is empty"),
+        (b"\x00\xff\xfe", "config"),
+        (b"[1, 2", "config"),
+        (b"trainer: 0\n", "fit.model"),
+        (b"trainer: {callbacks: 3}\n", "callbacks"),
+        (b"model: {class_path: DQN}\n", "data"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_one_line(contents, said, working_folder, capsys):
+    Path("broken.yaml").write_bytes(contents)
+    assert main(["fit", "--config", "broken.yaml"]) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if "rl_lightning" in line]
+    assert said in error
+    assert [path.name for path in working_folder.iterdir()] == ["broken.yaml"]
+
+
 def test_a_checkpoint_of_another_shape_is_refused(trained, working_folder, capsys):
     folder, _ = trained
     checkpoint = run_folder(folder) / "checkpoints" / "last.ckpt"

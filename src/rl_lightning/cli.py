@@ -7,6 +7,8 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,7 +64,21 @@ def _essence(message: str) -> str:
         for line in lines
         if not line.startswith(noise) and line != "Expected a <class 'NoneType'>"
     ]
-    return re.sub(r'Parser key "([^"]+)":', r"\1:", " ".join(dict.fromkeys(kept)))
+    said = re.sub(r'Parser key "([^"]+)":', r"\1:", " ".join(dict.fromkeys(kept)))
+    return "a --config file is empty" if said == "Unexpected config:" else said
+
+
+@contextmanager
+def _configuring() -> Iterator[None]:
+    """Whatever fails while the configuration is read is about the configuration."""
+    try:
+        yield
+    except Exception as error:
+        if _error_for_people(error) is not None:
+            raise
+        raise ConfigurationError(
+            f"the configuration cannot be used: {type(error).__name__}: {error}"
+        ) from error
 
 
 class _CLI(LightningCLI):
@@ -78,6 +94,16 @@ class _CLI(LightningCLI):
             parser.link_arguments(
                 f"data.{shape}", f"model.init_args.{shape}", apply_on="instantiate"
             )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Read the configuration."""
+        with _configuring():
+            super().parse_arguments(parser, args)
+
+    def instantiate_classes(self) -> None:
+        """Make what the configuration names."""
+        with _configuring():
+            super().instantiate_classes()
 
     def _parse_ckpt_path(self) -> None:
         """The configuration says what the module is; a checkpoint that differs is refused."""
