@@ -243,7 +243,7 @@ class RecurrentAttentionModel(ImageClassifier):
         return GlimpseTrace(images, labels, path.locations, path.logits.softmax(-1))
 
     def setup(self, stage: str) -> None:
-        """Compile what training repeats."""
+        """Check that σ's schedule has an end, and compile what training repeats."""
         if stage != "fit":
             return
         if len({*self.std_range}) == 2 and (self.trainer.max_epochs or 0) < 1:
