@@ -121,9 +121,9 @@ def test_foveated_view_keeps_the_finest_resolution_seen_of_every_pixel() -> None
     assert torch.equal(second[:, :, 14:18, 14:20], images[:, :, 14:18, 14:20])
 
 
-def test_a_new_core_remembers_its_first_glimpse() -> None:
+def test_a_core_that_begins_at_the_identity_remembers_its_first_glimpse() -> None:
     torch.manual_seed(0)
-    core = RecurrentCore(64, 64)
+    core = RecurrentCore(64, 64, "identity")
     glimpses = torch.rand(8, 16, 64, requires_grad=True)
     state = None
     for glimpse in glimpses:

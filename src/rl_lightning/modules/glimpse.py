@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from rl_lightning.errors import ConfigurationError
 
 CoreState = tuple[Tensor, ...]
+InitialWeights = Literal["torch", "identity"]
 
 
 def glimpse_centres(locations: Tensor, height: int, width: int) -> Tensor:
@@ -122,17 +123,24 @@ class GlimpseSensor(nn.Module):
 class GlimpseNetwork(nn.Module):
     """g = ReLU(W_g ReLU(W_ρ ρ) + W_l ReLU(W_x l) + b): what was seen, and where.
 
-    Weights begin as He et al. (2015) draw them for ReLUs.
+    With the initial weights "identity" they are as He et al. (2015) draw them for ReLUs.
     """
 
-    def __init__(self, num_features: int, hidden_size: int = 128, output_size: int = 256) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        hidden_size: int = 128,
+        output_size: int = 256,
+        initial_weights: InitialWeights = "torch",
+    ) -> None:
         super().__init__()
         self.what = nn.Linear(num_features, hidden_size)
         self.where = nn.Linear(2, hidden_size)
         self.merge = nn.Linear(2 * hidden_size, output_size)  # both of the sum's matrices at once
-        for layer in (self.what, self.where, self.merge):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+        if initial_weights == "identity":
+            for layer in (self.what, self.where, self.merge):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
     def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
         """Glimpses [N, num_features] at locations [N, 2] to [N, output_size]."""
@@ -146,15 +154,18 @@ class GlimpseNetwork(nn.Module):
 class RecurrentCore(nn.Module):
     """h_t = ReLU(W_h h_{t−1} + W_g g_t + b): the paper's core for classification.
 
-    W_h begins as the identity (Le, Jaitly, Hinton 2015). Drawn at random it would forget an
-    early glimpse, and its gradient, within three steps.
+    With the initial weights "identity" W_h begins as that (Le, Jaitly, Hinton 2015); as torch
+    draws it, it forgets an early glimpse, and its gradient, within three steps.
     """
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, initial_weights: InitialWeights = "torch"
+    ) -> None:
         super().__init__()
         self.from_glimpse = nn.Linear(input_size, hidden_size)
         self.from_hidden = nn.Linear(hidden_size, hidden_size, bias=False)
-        nn.init.eye_(self.from_hidden.weight)
+        if initial_weights == "identity":
+            nn.init.eye_(self.from_hidden.weight)
 
     def forward(self, glimpse: Tensor, state: CoreState | None) -> CoreState:
         """One step [N, hidden_size]; no state is h_0 = 0."""

@@ -23,6 +23,7 @@ from rl_lightning.modules.glimpse import (
     GlimpsePath,
     GlimpseSensor,
     GlimpseTrace,
+    InitialWeights,
     LocationPolicy,
     Locator,
     LSTMCore,
@@ -57,6 +58,7 @@ class RecurrentAttentionModel(ImageClassifier):
         num_samples: int = 1,
         location_policy: LocationPolicy = "learned",
         first_location: Literal["centre", "uniform"] = "centre",
+        initial_weights: InitialWeights = "torch",
         lstm: bool = False,
         hidden_size: int = 256,
         compiled: bool = False,
@@ -79,6 +81,9 @@ class RecurrentAttentionModel(ImageClassifier):
                 uniformly, "centre" looks at the centre T times.
             first_location: "centre" draws l_1 from N(0, σ² I), as if μ_1 were 0; "uniform"
                 draws it anywhere in [−1, 1]². The paper does not say.
+            initial_weights: "torch" draws them as torch does; "identity" begins the ReLU core at
+                the identity and the glimpse network as He et al. (2015) do, which many glimpses
+                at large images need.
             lstm: Use an LSTM core instead of the paper's ReLU core.
             hidden_size: Units of the core and of the glimpse network's output.
             compiled: Train through `torch.compile`: a third faster, after a minute's wait at the
@@ -110,9 +115,14 @@ class RecurrentAttentionModel(ImageClassifier):
         self.compiled = compiled
         self.seed = torch.initial_seed() if seed is None else seed
         self.sensor = GlimpseSensor(image_shape, glimpse_size, num_scales)
-        self.glimpse_network = GlimpseNetwork(self.sensor.num_features, output_size=hidden_size)
-        core = LSTMCore if lstm else RecurrentCore
-        self.core = core(hidden_size, hidden_size)
+        self.glimpse_network = GlimpseNetwork(
+            self.sensor.num_features, output_size=hidden_size, initial_weights=initial_weights
+        )
+        self.core = (
+            LSTMCore(hidden_size, hidden_size)
+            if lstm
+            else RecurrentCore(hidden_size, hidden_size, initial_weights)
+        )
         self.locator = Locator(hidden_size)
         self.classifier = nn.Linear(hidden_size, num_classes)
         self.baseline = nn.Linear(hidden_size, 1)
