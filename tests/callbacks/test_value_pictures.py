@@ -6,6 +6,7 @@ from unittest.mock import create_autospec
 import pytest
 import torch
 from lightning import Trainer
+from matplotlib.figure import Figure
 
 from rl_lightning.bellman import optimality_sweep
 from rl_lightning.callbacks import MLflowTracker, ValuePictures
@@ -58,7 +59,15 @@ def test_arrows_point_to_the_nearest_corner() -> None:
     assert pointing[0, 1] == (0.0, 0.3), "up, from the cell below it"
 
 
-def test_fit_ends_with_a_picture_in_mlflow(tmp_path: Path) -> None:
+def test_fit_ends_with_a_picture_in_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure: Figure, *args: object, **kwargs: object) -> None:
+        drawn.append(figure)
+        save(figure, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Figure, "savefig", keep)
     data = TabularDataModule("rl_lightning/GridWorld-v0", gamma=1.0)
     tracker = create_autospec(MLflowTracker, instance=True, run_id="abc")
     trainer = SimpleNamespace(
@@ -70,6 +79,7 @@ def test_fit_ends_with_a_picture_in_mlflow(tmp_path: Path) -> None:
     path = tmp_path / "values.png"
     assert tracker.experiment.log_artifact.call_args.args == ("abc", str(path), None)
     assert path.stat().st_size > 1000
+    assert len([axes for axes in drawn[0].axes if axes.get_title()]) == 2
 
 
 def test_predict_writes_the_picture_into_the_run_folder(tmp_path: Path) -> None:
