@@ -5,13 +5,14 @@ import multiprocessing
 import gymnasium as gym
 import pytest
 import torch
+from lightning import Trainer
 from torch import distributed as dist
 
 from rl_lightning.datamodules.collector import Collector
 from rl_lightning.datamodules.evaluation import EvaluationDataset
-from rl_lightning.experience import EnvironmentSpec, Rollout
+from rl_lightning.experience import EnvironmentSpec, Rollout, Transitions
 from rl_lightning.metrics import EpisodeStatistics
-from rl_lightning.modules import A2C, Reinforce
+from rl_lightning.modules import A2C, DQN, RecurrentAttentionModel, Reinforce
 from rl_lightning.modules.normalisation import RunningStatistics
 from rl_lightning.ranks import from_all_ranks, mean_over_ranks, sum_over_ranks
 from rl_lightning.returns import standardised
@@ -152,6 +153,70 @@ def test_two_ranks_gradient_is_that_of_one_process_with_both_batches(on_ranks, m
 
     agent = make()
     alone = gradients(agent, policy_gradient_loss(agent, joined(batches)))
+    assert alone.abs().max() > 1e-3
+    for of_both in on_ranks(2, of_rank):
+        torch.testing.assert_close(torch.from_numpy(of_both), alone, atol=1e-6, rtol=0)
+
+
+def dqn():
+    torch.manual_seed(0)
+    agent = DQN(CARTPOLE, hidden_sizes=(8,), double=True)
+    agent._trainer = Trainer(logger=False, enable_checkpointing=False, log_every_n_steps=0)
+    return agent
+
+
+def minibatch(rank):
+    draws = torch.Generator().manual_seed(rank)
+    return Transitions(
+        observations=torch.randn(6, 4, generator=draws),
+        actions=torch.randint(2, (6,), generator=draws),
+        rewards=torch.randn(6, generator=draws),
+        discounts=torch.full((6,), 0.9),
+        next_observations=torch.randn(6, 4, generator=draws),
+        weights=torch.rand(6, generator=draws),
+    )
+
+
+def ram():
+    torch.manual_seed(0)
+    return RecurrentAttentionModel((1, 12, 12), 3, num_glimpses=3, glimpse_size=4, hidden_size=8)
+
+
+def images(rank):
+    """Images, labels, and how far from the locator's mean each rollout looks."""
+    draws = torch.Generator().manual_seed(rank)
+    return (
+        torch.rand(6, 1, 12, 12, generator=draws),
+        torch.randint(3, (6,), generator=draws),
+        0.1 * torch.randn(6, 3, 2, generator=draws),
+    )
+
+
+def ram_loss(agent, batch):
+    pictures, labels, offsets = batch
+    agent.draw_offsets = lambda *_: offsets.transpose(0, 1)
+    loss, _, figures = agent.training_loss(pictures, labels)
+    assert figures["reinforce_loss"] != 0
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("make", "batch_of", "loss"),
+    [
+        (dqn, minibatch, lambda agent, batch: agent.training_step(batch)["loss"]),
+        (ram, images, ram_loss),
+    ],
+)
+def test_two_ranks_gradient_is_that_of_one_process_with_both_minibatches(
+    on_ranks, make, batch_of, loss
+):
+    def of_rank(rank):
+        agent = make()
+        return mean_over_ranks(gradients(agent, loss(agent, batch_of(rank)))).numpy()
+
+    both = [torch.cat(columns) for columns in zip(batch_of(0), batch_of(1), strict=True)]
+    agent = make()
+    alone = gradients(agent, loss(agent, Transitions(*both) if make is dqn else both))
     assert alone.abs().max() > 1e-3
     for of_both in on_ranks(2, of_rank):
         torch.testing.assert_close(torch.from_numpy(of_both), alone, atol=1e-6, rtol=0)

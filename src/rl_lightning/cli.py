@@ -25,6 +25,7 @@ from rl_lightning.callbacks.safeguards import Safeguards, StoppedError
 from rl_lightning.callbacks.tracking import MLflowTracker, TrackConfig, run_folder
 from rl_lightning.checkpoints import AtomicCheckpoints, load_plain
 from rl_lightning.errors import ConfigurationError, RunError, one_line
+from rl_lightning.ranks import is_loss_of_another
 
 _IRRELEVANT_WARNINGS = (
     # A length is what keeps Lightning from fetching ahead; and there are no workers.
@@ -39,6 +40,8 @@ _IRRELEVANT_WARNINGS = (
     # Between Lightning and torch.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
+
+_LOST = "another process of this run is gone: what it said before it went is the reason"
 
 
 class _Parser(LightningArgumentParser):
@@ -205,6 +208,9 @@ def main(args: list[str] | None = None) -> int:
         _say(f"rl_lightning: {stopped}")
         return 128 + stopped.signum
     except Exception as error:
+        if is_loss_of_another(error):
+            print(f"rl_lightning: error: {_LOST}", file=sys.stderr, flush=True)
+            return 1
         if (said := _error_for_people(error)) is None:
             raise
         _say(f"rl_lightning: error: {one_line(str(said))}")

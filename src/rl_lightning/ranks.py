@@ -42,3 +42,9 @@ def from_all_ranks(value: Any) -> list[Any]:
     gathered: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, value)
     return gathered
+
+
+def is_loss_of_another(error: BaseException) -> bool:
+    """Whether an error says no more than that another rank's process is gone."""
+    said = str(error)
+    return are_many() and ("closed by peer" in said or "reset by peer" in said)

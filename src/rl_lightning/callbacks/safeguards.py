@@ -1,6 +1,7 @@
 """Whatever ends a run before its time leaves a checkpoint to go on from, and one line."""
 
 import signal
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from rl_lightning.errors import RunError
+from rl_lightning.errors import ConfigurationError, RunError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -52,8 +53,11 @@ class Safeguards(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Give the signals back: after an exception there is no teardown."""
+        """Say where a run stood that something else broke; the error itself follows."""
         self._give_signals_back()
+        if not isinstance(exception, (StoppedError, RunError, ConfigurationError)):
+            line = f"rl_lightning: the run broke{_at(trainer)}: {_kept(trainer)}"
+            print(line, file=sys.stderr, flush=True)
 
     def _give_signals_back(self) -> None:
         while self._before:

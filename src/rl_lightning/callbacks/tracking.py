@@ -51,7 +51,11 @@ class MLflowTracker(MLFlowLogger):
         save_dir: str = "runs",
     ) -> None:
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-        if uri.startswith("http"):
+        if rank_zero_only.rank != 0:
+            # They log nothing, and two that open a new store at once trip over its tables. A
+            # client of a server, unlike one of a database, does nothing until it is used.
+            uri = "http://localhost:0"
+        elif uri.startswith("http"):
             # MLflow's own patience is minutes, at each request; metrics are tried again here.
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -102,15 +106,20 @@ class MLflowTracker(MLFlowLogger):
         folder = checkpoint.absolute().parent.parent
         if self._run_id is not None or folder.parent != Path(self.save_dir, self.name).absolute():
             return
+        self._run_id, self._goes_on = folder.name, True
+        self._check_known(checkpoint)
+
+    @rank_zero_only
+    def _check_known(self, checkpoint: Path) -> None:
         from mlflow.exceptions import MlflowException
 
-        self._run_id, self._goes_on = folder.name, True
+        assert self._run_id is not None
         try:
-            self._mlflow_client.get_run(folder.name)
+            self._mlflow_client.get_run(self._run_id)
         except MlflowException as error:
             raise ConfigurationError(
-                f"{self._tracking_uri} knows no run {folder.name}, which {checkpoint} is of: copy "
-                "the checkpoint elsewhere to begin a new run with it"
+                f"{self._tracking_uri} knows no run {self._run_id}, which {checkpoint} is of: "
+                "copy the checkpoint elsewhere to begin a new run with it"
             ) from error
 
     @rank_zero_only
