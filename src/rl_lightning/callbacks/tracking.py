@@ -51,7 +51,7 @@ class MLflowTracker(MLFlowLogger):
         save_dir: str = "runs",
     ) -> None:
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-        if rank_zero_only.rank != 0:
+        if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             # They log nothing, and two that open a new store at once trip over its tables. A
             # client of a server, unlike one of a database, does nothing until it is used.
             uri = "http://localhost:0"
