@@ -73,6 +73,28 @@ def test_loss_against_a_loop_over_transitions(double, loss):
     torch.testing.assert_close(agent.training_step(weighted)["loss"], expected)
 
 
+def test_normalised_observations_go_into_every_network_and_are_learned_from_minibatches_alone():
+    torch.manual_seed(0)
+    raw = batch_of(size=50)
+    agents = [DQN(spec(), double=True, normalise_observations=on) for on in (True, False)]
+    normalised, plain = agents
+    plain.load_state_dict(normalised.state_dict(), strict=False)
+    for agent in agents:
+        agent._trainer = Trainer(logger=False, enable_checkpointing=False, log_every_n_steps=0)
+    shifted = raw._replace(observations=5 + 3 * raw.observations)
+    normalised.training_step(shifted)
+    mean, std = shifted.observations.double().mean(0), shifted.observations.double().std(0)
+    torch.testing.assert_close(normalised.normaliser.mean, mean)
+
+    seen = [((o - mean) / std * (50 / 49) ** 0.5).float() for o in (shifted[0], shifted[4])]
+    by_hand = raw._replace(observations=seen[0], next_observations=seen[1])
+    expected = plain.training_step(by_hand)["loss"]
+    torch.testing.assert_close(normalised.act(shifted.observations), plain.act(seen[0]))
+    torch.testing.assert_close(normalised.values(shifted.observations), plain.values(seen[0]))
+    assert normalised.normaliser.count == 50, "acting and rating learn nothing"
+    torch.testing.assert_close(normalised.training_step(shifted)["loss"], expected)
+
+
 def test_no_gradient_reaches_the_target():
     agent = DQN(spec(), double=True)
     agent._trainer = Trainer(logger=False, enable_checkpointing=False, log_every_n_steps=0)
@@ -190,6 +212,9 @@ def test_atari_networks_take_bytes(network):
     assert q_values.shape == (2, 6)
     expected = {"atari_2013": 677_686, "nature": 1_687_206}[network]
     assert sum(p.numel() for p in agent.q_network.parameters()) == expected
+    scale = agent.q_network.body[0]
+    torch.testing.assert_close(scale(frames), frames.float() / 255)
+    torch.testing.assert_close(scale(frames.float()), frames.float())  # normalised already
 
 
 def test_dueling_advantages_have_mean_zero():

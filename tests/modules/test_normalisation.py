@@ -20,6 +20,27 @@ def test_batches_of_any_size_add_up_to_the_whole(offset: float) -> None:
     assert statistics.count == 1_000
 
 
+def test_pixels_add_up_too() -> None:
+    draws = torch.Generator().manual_seed(0)
+    pixels = 200 + torch.randint(8, (1_000, 4, 3, 3), generator=draws, dtype=torch.uint8)
+    statistics = RunningStatistics((4, 3, 3))
+    for batch in pixels.split([1, 9, 490, 500]):
+        statistics.update(batch)
+    torch.testing.assert_close(statistics.mean, pixels.double().mean(0))
+    variance = pixels.double().var(0, correction=0)
+    # A batch of pixels is summed in float32.
+    torch.testing.assert_close(statistics.variance, variance, rtol=1e-6, atol=0)
+
+
+def test_the_mean_of_pixels_goes_on_moving_after_a_long_time() -> None:
+    statistics = RunningStatistics((1,))
+    statistics.mean.fill_(100.1)
+    statistics.count.fill_(1e8)
+    statistics.update(torch.full((100, 1), 101, dtype=torch.uint8))
+    moved = statistics.mean - 100.1  # by less than float32 can tell from 100.1
+    torch.testing.assert_close(moved.item(), 0.9 * 100 / (1e8 + 100), rtol=1e-4, atol=0)
+
+
 def test_scalars() -> None:
     statistics = RunningStatistics()
     statistics.update(torch.tensor([1.0, 3.0]))

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from rl_lightning.experience import Episodes, Exploration, Game
 from rl_lightning.metrics import EpisodeStatistics
+from rl_lightning.modules.normalisation import ObservationNormaliser
 
 
 class Agent(LightningModule):
@@ -18,11 +19,17 @@ class Agent(LightningModule):
 
     Args:
         optimizer: Makes the optimizer from the parameters.
+        normaliser: Of observations, on their way into the networks.
     """
 
-    def __init__(self, optimizer: OptimizerCallable) -> None:
+    normaliser: ObservationNormaliser | None
+
+    def __init__(
+        self, optimizer: OptimizerCallable, normaliser: ObservationNormaliser | None = None
+    ) -> None:
         super().__init__()
         self._make_optimizer = optimizer
+        self.normaliser = normaliser
         self._evaluated = EpisodeStatistics()
 
     @abstractmethod
@@ -32,6 +39,9 @@ class Agent(LightningModule):
     @abstractmethod
     def values(self, observations: Tensor) -> Tensor:
         """The agent's own estimate V(s) [B] of `observations` [B, *observation_shape]."""
+
+    def _normalised(self, observations: Tensor) -> Tensor:
+        return observations if self.normaliser is None else self.normaliser(observations)
 
     def configure_optimizers(self) -> Optimizer:
         """One optimizer for all that learns."""

@@ -13,6 +13,7 @@ from rl_lightning.exploration import epsilon_greedy, linear_schedule
 from rl_lightning.metrics import is_logging
 from rl_lightning.modules.agent import Agent
 from rl_lightning.modules.networks import NetworkName, QNetwork, make_body
+from rl_lightning.modules.normalisation import ObservationNormaliser
 from rl_lightning.targets import (
     double_q_target,
     q_learning_target,
@@ -37,6 +38,7 @@ class DQN(Agent):
         hidden_sizes: Units of the mlp's hidden layers.
         dueling: Split Q into V and the advantages of the actions.
         double: Let the online network choose the action that the target network rates.
+        normalise_observations: Subtract their running mean and divide by their running σ.
         loss: "squared", the lecture's, or "huber", whose gradient is the error clipped to ±1.
         epsilon_start: Share of random actions at first.
         epsilon_end: Share of random actions at last.
@@ -54,13 +56,17 @@ class DQN(Agent):
         hidden_sizes: tuple[int, ...] = (128, 128),
         dueling: bool = False,
         double: bool = False,
+        normalise_observations: bool = False,
         loss: Literal["squared", "huber"] = "squared",
         epsilon_start: float = 1.0,
         epsilon_end: float = 0.05,
         epsilon_env_steps: int = 10_000,
         optimizer: OptimizerCallable = torch.optim.Adam,
     ) -> None:
-        super().__init__(optimizer)
+        shape = tuple(environment["observation_shape"])
+        super().__init__(
+            optimizer, ObservationNormaliser(shape) if normalise_observations else None
+        )
         self.save_hyperparameters(ignore=["optimizer"])
         num_actions = environment["num_actions"]
         if num_actions is None:
@@ -81,7 +87,7 @@ class DQN(Agent):
 
     def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
         """ε-greedy with a draw for each copy; greedy without exploration."""
-        greedy: Tensor = self.q_network(observations).argmax(dim=1)
+        greedy: Tensor = self.q_network(self._normalised(observations)).argmax(dim=1)
         if exploration is None:
             return greedy
         self.epsilon = linear_schedule(
@@ -91,15 +97,17 @@ class DQN(Agent):
 
     def values(self, observations: Tensor) -> Tensor:
         """max_a Q(s, a)."""
-        best: Tensor = self.q_network(observations).amax(dim=1)
+        best: Tensor = self.q_network(self._normalised(observations)).amax(dim=1)
         return best
 
     def training_step(self, batch: Transitions) -> dict[str, Tensor]:
         """The mean loss of one minibatch, and each of its TD errors."""
-        q_values = self.q_network(batch.observations)
+        q_values = self.q_network(self._normalised(batch.observations))
         error = td_error(q_values, batch.actions, self._targets(batch))
         losses = td_loss(error, self.loss)
         loss = (losses if batch.weights is None else losses * batch.weights).mean()
+        if self.normaliser is not None:
+            self.normaliser.update(batch.observations)
         if is_logging(self.trainer):
             self.log_dict(
                 {
@@ -113,8 +121,9 @@ class DQN(Agent):
 
     @torch.no_grad()
     def _targets(self, batch: Transitions) -> Tensor:
-        next_q_values = self.target_network(batch.next_observations)
+        next_observations = self._normalised(batch.next_observations)
+        next_q_values = self.target_network(next_observations)
         if not self.double_q:
             return q_learning_target(batch.rewards, batch.discounts, next_q_values)
-        next_online = self.q_network(batch.next_observations)
+        next_online = self.q_network(next_observations)
         return double_q_target(batch.rewards, batch.discounts, next_q_values, next_online)

@@ -75,13 +75,16 @@ class NatureNetwork(nn.Sequential):
 class Scale(nn.Module):
     """uint8 pixels to float in [0, 1], as late as this so that they travel and rest as bytes.
 
+    Floats, which a normaliser has been at, keep their size.
+
     Channels come to lie innermost, which convolutions on the CPU learn from in two thirds
     of the time.
     """
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """[B, C, H, W] uint8 → the same, float32."""
-        return pixels.to(torch.float32, memory_format=torch.channels_last) / 255.0
+        """[B, C, H, W] uint8 or float32 → the same, float32."""
+        scale = 1.0 if pixels.is_floating_point() else 255.0
+        return (pixels / scale).contiguous(memory_format=torch.channels_last)
 
 
 def _image_channels(name: str, observation_shape: Sequence[int]) -> int:

@@ -37,14 +37,19 @@ class RunningStatistics(nn.Module):
         """
         assert values.shape[1:] == self.mean.shape, f"values {values.shape}, mean {self.mean.shape}"
         # Sums about the running mean, which is the same on every rank and near the new one.
-        centred = values.double() - self.mean
+        # For pixels float32 does, in a tenth of the time: none is larger than 255.
+        pixels = values.dtype == torch.uint8
+        centre = self.mean.float() if pixels else self.mean
+        centred = (values if pixels else values.double()) - centre
         count = torch.full_like(self.mean, len(values))
-        sums = torch.stack([count, centred.sum(0), centred.square().sum(0)])
+        sums = torch.stack([count, centred.sum(0).double(), centred.square_().sum(0).double()])
         seen, shift, squares = sum_over_ranks(sums)
         total = self.count + seen
-        old_squares = self.variance * self.count
-        self.mean += shift / total
-        self.variance.copy_((old_squares + squares) / total - (shift / total).square())
+        rounded = self.mean - centre
+        shift = (shift + self.count * rounded) / total
+        squares += self.count * (self.variance + rounded.square())
+        self.mean.copy_(centre + shift)
+        self.variance.copy_(squares / total - shift.square())
         self.count.copy_(total.flatten()[0] if total.ndim else total)
 
     @property

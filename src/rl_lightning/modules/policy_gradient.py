@@ -76,12 +76,14 @@ class PolicyGradient(Agent):
         anneal_learning_rates: bool,
         optimizer: OptimizerCallable,
     ) -> None:
-        super().__init__(optimizer)
+        shape = tuple(environment["observation_shape"])
+        super().__init__(
+            optimizer, ObservationNormaliser(shape) if normalise_observations else None
+        )
         self.entropy_coefficient = entropy_coefficient
         self.value_coefficient = value_coefficient
         self.critic_learning_rate = critic_learning_rate
         self.anneal_learning_rates = anneal_learning_rates
-        shape = tuple(environment["observation_shape"])
         self.body = make_body(environment, network, hidden_sizes, activation)
         initialise_orthogonally(self.body)
         self.head = make_head(environment, self.body.features, initial_log_std)
@@ -94,7 +96,6 @@ class PolicyGradient(Agent):
             if not shared_body:
                 self.critic_body = make_body(environment, network, hidden_sizes, activation)
                 initialise_orthogonally(self.critic_body)
-        self.normaliser = ObservationNormaliser(shape) if normalise_observations else None
         self.return_statistics = RunningStatistics() if normalise_returns else None
 
     @abstractmethod
@@ -171,9 +172,6 @@ class PolicyGradient(Agent):
             self.normaliser.update(batch.observations[:-1][batch.mask])
         if self.return_statistics is not None:
             self.return_statistics.update(returns[batch.mask] * self.return_scale)
-
-    def _normalised(self, observations: Tensor) -> Tensor:
-        return observations if self.normaliser is None else self.normaliser(observations)
 
     def configure_optimizers(self) -> Any:
         """One optimizer, with the critic's parameters in a group of their own."""

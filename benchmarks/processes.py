@@ -1,0 +1,113 @@
+"""The same configuration by one process on one core and by several, each on a core of its own.
+
+    python benchmarks/processes.py --configs configs/a2c/cartpole.yaml configs/dqn/cartpole.yaml \
+        --processes 2 --repeats 3 --out docs/runs/processes.csv
+
+Processes are started as torchrun starts them. Writes one row a run: environment steps a second
+of all ranks (the median of what the run logged, without its first quarter), the best greedy
+return of its validations, and the environment steps and seconds at which it first was 475.
+What follows `--` goes to `fit`.
+"""
+
+import argparse
+import csv
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+GOAL = 475
+
+
+def start(rank: int, processes: int, port: int, folder: str, arguments: list[str]) -> Any:
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": f"{port}",
+        "WORLD_SIZE": f"{processes}",
+        "LOCAL_WORLD_SIZE": f"{processes}",
+        "RANK": f"{rank}",
+        "LOCAL_RANK": f"{rank}",
+        "GROUP_RANK": "0",
+    }
+    if processes > 1:
+        environment["TORCHELASTIC_RUN_ID"] = "benchmark"
+    command = [sys.executable, "-m", "rl_lightning", "fit", *arguments]
+    if processes > 1:
+        command += ["--trainer.devices", f"{processes}", "--trainer.strategy", "ddp"]
+    return subprocess.Popen(
+        ["taskset", "-c", f"{rank}", *command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def measure(config: str, processes: int, extra: list[str]) -> dict[str, Any]:
+    from mlflow import MlflowClient
+
+    quiet = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        arguments = ["--config", config, "--num_threads", "1", *quiet, *extra]
+        running = [start(rank, processes, port, folder, arguments) for rank in range(processes)]
+        for process in running:
+            _, said = process.communicate()
+            if process.returncode:
+                sys.exit(said)
+        client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+        (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+
+        def history(name: str) -> list[Any]:
+            return client.get_metric_history(run.info.run_id, name)
+
+        speeds = [point.value for point in history("speed/env_steps_per_second")]
+        returns = history("val/return")
+        reached = next((point for point in returns if point.value >= GOAL), None)
+        return {
+            "env_steps_per_second": round(statistics.median(speeds[len(speeds) // 4 :])),
+            "best_return": max((point.value for point in returns), default=""),
+            "env_steps_to_475": reached.step if reached else "",
+            "seconds_to_475": (
+                round((reached.timestamp - run.info.start_time) / 1e3, 1) if reached else ""
+            ),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--configs", type=Path, nargs="+", required=True)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, required=True)
+    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments, extra = parser.parse_args(sys.argv[1:split]), sys.argv[split + 1 :]
+    rows = []
+    for config in arguments.configs:
+        name = "/".join(config.with_suffix("").parts[-2:])
+        for repeat in range(arguments.repeats):
+            pair = []
+            for processes in (1, arguments.processes):
+                seed = ["--seed_everything", f"{repeat + 1}"]
+                found = measure(str(config.resolve()), processes, [*seed, *extra])
+                rows.append({"config": name, "processes": processes, "seed": repeat + 1, **found})
+                pair.append(found["env_steps_per_second"])
+                print(rows[-1], flush=True)
+            print(f"{name}: {pair[1] / pair[0]:.2f} times", flush=True)
+    with arguments.out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
