@@ -4,8 +4,8 @@
     python benchmarks/atari_vs_sb3.py --seconds 120 --repeats 3 --out docs/runs/atari_vs_sb3.csv
 
 DQN: the same replay ratio (one update every four environment steps), batch (32), network
-(Nature), optimizer (Adam), replay capacity and number of copies on both sides. A2C: ours is
-configs/a2c/pong.yaml; theirs has rl-baselines3-zoo's settings for Atari (16 copies, 5 steps).
+(Nature), optimizer (Adam), replay capacity and number of copies on both sides. A2C: the settings
+of rl-baselines3-zoo for Atari (Nature network, 16 copies, 5 steps, TensorFlow's RMSprop) on both.
 Each runs for so many seconds once its learning has begun, in turn, with so many threads of
 torch. Ours runs through the command line, with its logging. For ours, the table says where
 the time goes as well.
@@ -35,7 +35,8 @@ OURS = {
     f"--data.capacity {CAPACITY} --data.warmup_env_steps {WARMUP} "
     "--data.updates_per_epoch 10000000 --model.optimizer torch.optim.Adam "
     "--model.optimizer.lr 1e-4 --model.optimizer.fused true",
-    "a2c": f"--config {CONFIGS}/a2c/pong.yaml --data.updates_per_epoch 10000000",
+    "a2c": f"--config {CONFIGS}/a2c/breakout.yaml --data.env_id ALE/Pong-v5 --data.num_envs 16 "
+    "--data.rollout_length 5 --data.updates_per_epoch 10000000",
 }
 
 
