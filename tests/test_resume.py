@@ -1,6 +1,5 @@
 """A run that stops and goes on equals one that never stopped, bit for bit."""
 
-import importlib.util
 import os
 import signal
 import time
@@ -58,8 +57,8 @@ def test_games_go_on_in_as_many_processes_and_copies_as_before():
 def test_a_resumed_run_equals_an_uninterrupted_one(
     name, working_folder, store, stop_after, monkeypatch
 ):
-    if name == "a2c/hopper" and importlib.util.find_spec("mujoco") is None:
-        pytest.skip("MuJoCo is not installed")
+    if name == "a2c/hopper":
+        pytest.importorskip("mujoco")
     write_mnist(working_folder / "mnist")
     outcomes = []
     for folder in ("whole", "stopped"):
