@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
 
@@ -98,3 +99,17 @@ def store(_store, monkeypatch) -> str:
     """One MLflow store for many tests: to make each its own takes a second."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", _store)
     return _store
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[Figure]:
+    """Every figure that is saved."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure, *args, **kwargs):
+        figures.append(figure)
+        save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures

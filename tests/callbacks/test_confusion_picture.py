@@ -35,15 +35,7 @@ def make_trainer(folder: Path) -> Trainer:
     )
 
 
-def test_it_draws_the_true_classes_as_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Figure] = []
-    save = Figure.savefig
-
-    def keep(figure: Figure, *args: object, **kwargs: object) -> None:
-        drawn.append(figure)
-        save(figure, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Figure, "savefig", keep)
+def test_it_draws_the_true_classes_as_rows(tmp_path: Path, drawn: list[Figure]) -> None:
     labels = torch.tensor([0, 0, 0, 1, 2])
     data = DataLoader(TensorDataset(torch.zeros(5, 1, 4, 4), labels), batch_size=2)
     make_trainer(tmp_path).test(AlwaysTwo((1, 4, 4), 4), data, verbose=False)

@@ -59,15 +59,7 @@ def test_arrows_point_to_the_nearest_corner() -> None:
     assert pointing[0, 1] == (0.0, 0.3), "up, from the cell below it"
 
 
-def test_fit_ends_with_a_picture_in_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Figure] = []
-    save = Figure.savefig
-
-    def keep(figure: Figure, *args: object, **kwargs: object) -> None:
-        drawn.append(figure)
-        save(figure, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Figure, "savefig", keep)
+def test_fit_ends_with_a_picture_in_mlflow(tmp_path: Path, drawn: list[Figure]) -> None:
     data = TabularDataModule("rl_lightning/GridWorld-v0", gamma=1.0)
     tracker = create_autospec(MLflowTracker, instance=True, run_id="abc")
     trainer = SimpleNamespace(
