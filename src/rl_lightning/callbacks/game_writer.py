@@ -1,6 +1,7 @@
 """Greedy games as videos and tables of steps."""
 
 import csv
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ def _film(trainer: Trainer, game: Game, name: str, number: int = 0) -> Path:
         episode_trigger=lambda _: True,
         episode_index=number,
     )
+    # The video's maker refers to itself, and would keep all frames until a full collection.
+    gc.collect()
     return folder / f"{name}-episode-{number}.mp4"
 
 
