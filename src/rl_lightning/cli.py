@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 # A short class name in YAML is that of an imported class.
 from rl_lightning import callbacks, datamodules, modules  # noqa: F401
+from rl_lightning.allocator import keep_freed_memory
 from rl_lightning.callbacks.safeguards import Safeguards, StoppedError
 from rl_lightning.callbacks.tracking import MLflowTracker, TrackConfig, run_folder
 from rl_lightning.checkpoints import AtomicCheckpoints, load_plain
@@ -112,6 +113,7 @@ class _CLI(LightningCLI):
         """The configuration says what the module is; a checkpoint that differs is refused."""
 
     def before_instantiate_classes(self) -> None:
+        keep_freed_memory()
         num_threads = self._get(self.config, "num_threads")
         if num_threads is not None:
             if num_threads < 1:
