@@ -95,6 +95,28 @@ def test_ranks_learn_from_experience_of_their_own_and_the_same_again(
     assert not [d for each in weights[1:] for d in differences(weights[0], each)]
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux schedules so, alone")
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_threads_of_one_of_several_ranks_let_one_another_finish(
+    world_size, working_folder, store, monkeypatch
+):
+    def keep_policies(self, trainer, pl_module):
+        policies = {"main": os.sched_getscheduler(os.getpid())}
+        for thread in Path("/proc/self/task").iterdir():
+            if "gloo" in (name := (thread / "comm").read_text()):
+                policies[name] = os.sched_getscheduler(int(thread.name))
+        torch.save(policies, f"policies{trainer.global_rank}.pt")
+
+    monkeypatch.setattr(Safeguards, "on_fit_end", keep_policies)
+    running = start(world_size, working_folder, "a2c/cartpole", "--trainer.max_epochs", "1")
+    assert joined(running) == [0] * world_size
+    policy = os.SCHED_OTHER if world_size == 1 else os.SCHED_BATCH
+    for rank in range(world_size):
+        policies = torch.load(working_folder / f"policies{rank}.pt")
+        assert len(policies) > 1
+        assert set(policies.values()) == {policy}
+
+
 def dies_at_its_second_last_checkpoint(self, checkpoint, path, storage_options=None):
     if str(path).endswith("last.ckpt") and Path(path).exists():
         os.kill(os.getpid(), signal.SIGKILL)

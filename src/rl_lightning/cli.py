@@ -26,7 +26,7 @@ from rl_lightning.callbacks.safeguards import Safeguards, StoppedError
 from rl_lightning.callbacks.tracking import MLflowTracker, TrackConfig, run_folder
 from rl_lightning.checkpoints import AtomicCheckpoints, load_plain
 from rl_lightning.errors import ConfigurationError, RunError, one_line
-from rl_lightning.ranks import is_loss_of_another
+from rl_lightning.ranks import is_loss_of_another, let_threads_finish
 
 _IRRELEVANT_WARNINGS = (
     # A length is what keeps Lightning from fetching ahead; and there are no workers.
@@ -136,6 +136,8 @@ class _CLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Find and look into the checkpoint, and go on with its run."""
+        if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cpu":
+            let_threads_finish()
         asked = self._get(self.config, "ckpt_path")
         trackers = [each for each in self.trainer.loggers if isinstance(each, MLflowTracker)]
         if asked == "last" and trackers:

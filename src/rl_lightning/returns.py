@@ -8,7 +8,7 @@ the reset row behind it; what a reset row holds itself is for the caller to mask
 import torch
 from torch import Tensor
 
-from rl_lightning.ranks import mean_over_ranks, weight_among_ranks
+from rl_lightning.ranks import moments_over_ranks
 
 
 def discounted_sums(terms: Tensor, decays: Tensor) -> Tensor:
@@ -140,11 +140,10 @@ def standardised(values: Tensor, mask: Tensor) -> Tensor:
 
     Over those of all ranks; every rank must call it equally often.
     """
-    weight = weight_among_ranks(mask.sum())
-    mean = mean_over_ranks(masked_mean(values, mask) * weight)
-    centred = values - mean
-    variance = mean_over_ranks(masked_mean(centred.square(), mask) * weight)
-    return centred / (variance.sqrt() + 1e-8)
+    mean = masked_mean(values, mask)
+    variance = masked_mean((values - mean).square(), mask)
+    mean, variance = moments_over_ranks(mask.sum(), mean, variance)
+    return (values - mean) / (variance.sqrt() + 1e-8)
 
 
 def _check_shapes(*tensors: Tensor) -> None:
