@@ -6,13 +6,14 @@
 DQN: the same replay ratio (one update every four environment steps), batch (32), network
 (Nature), optimizer (Adam), replay capacity and number of copies on both sides. A2C: the settings
 of rl-baselines3-zoo for Atari (Nature network, 16 copies, 5 steps, TensorFlow's RMSprop) on both.
-Each runs for so many seconds once its learning has begun, in turn, with so many threads of
-torch. Ours runs through the command line, with its logging. For ours, the table says where
-the time goes as well.
+Each runs in a process of its own for so many seconds once its learning has begun, in turn, with
+so many threads of torch. Ours runs through the command line, with its logging. For ours, the
+table says where the time goes as well.
 """
 
 import argparse
 import csv
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -151,12 +152,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     out, rows = arguments.out.resolve(), []
+    spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         for algorithm in arguments.algorithms:
             for repeat in range(arguments.repeats):
                 for package, run in (("rl_lightning", ours), ("stable_baselines3", theirs)):
-                    speed, parts = run(algorithm, arguments.seconds, arguments.threads)
+                    with spawn.Pool(1) as alone:
+                        given = algorithm, arguments.seconds, arguments.threads
+                        speed, parts = alone.apply(run, given)
                     row = {"algorithm": algorithm, "package": package, "repeat": repeat}
                     rows.append({**row, "env_steps_per_second": round(speed, 1)})
                     print(rows[-1], {part: f"{share:.1%}" for part, share in parts.items()})
