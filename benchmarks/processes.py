@@ -1,5 +1,8 @@
 """The same configuration by one process on one core and by several, each on a core of its own.
 
+In turn: one process alone; several as the ranks of one run; and as many runs at once that share
+nothing but the machine, which is the most that it has to give.
+
     python benchmarks/processes.py --configs configs/a2c/cartpole.yaml configs/dqn/cartpole.yaml \
         --processes 2 --repeats 3 --out docs/runs/processes.csv
 
@@ -23,7 +26,7 @@ from typing import Any
 GOAL = 475
 
 
-def start(rank: int, processes: int, port: int, folder: str, arguments: list[str]) -> Any:
+def start(core: int, rank: int, processes: int, port: int, folder: str, given: list[str]) -> Any:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -37,11 +40,11 @@ def start(rank: int, processes: int, port: int, folder: str, arguments: list[str
     }
     if processes > 1:
         environment["TORCHELASTIC_RUN_ID"] = "benchmark"
-    command = [sys.executable, "-m", "rl_lightning", "fit", *arguments]
+    command = [sys.executable, "-m", "rl_lightning", "fit", *given]
     if processes > 1:
         command += ["--trainer.devices", f"{processes}", "--trainer.strategy", "ddp"]
     return subprocess.Popen(
-        ["taskset", "-c", f"{rank}", *command],
+        ["taskset", "-c", f"{core}", *command],
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -50,37 +53,51 @@ def start(rank: int, processes: int, port: int, folder: str, arguments: list[str
     )
 
 
-def measure(config: str, processes: int, extra: list[str]) -> dict[str, Any]:
-    from mlflow import MlflowClient
-
-    quiet = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+def begin(folder: str, config: str, cores: list[int], extra: list[str]) -> list[Any]:
+    """One run, of one rank on each of `cores`."""
+    with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        free.close()
-        arguments = ["--config", config, "--num_threads", "1", *quiet, *extra]
-        running = [start(rank, processes, port, folder, arguments) for rank in range(processes)]
-        for process in running:
-            _, said = process.communicate()
-            if process.returncode:
-                sys.exit(said)
-        client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-        (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    quiet = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    given = ["--config", config, "--num_threads", "1", *quiet, *extra]
+    return [start(core, rank, len(cores), port, folder, given) for rank, core in enumerate(cores)]
 
-        def history(name: str) -> list[Any]:
-            return client.get_metric_history(run.info.run_id, name)
 
-        speeds = [point.value for point in history("speed/env_steps_per_second")]
-        returns = history("val/return")
-        reached = next((point for point in returns if point.value >= GOAL), None)
-        return {
-            "env_steps_per_second": round(statistics.median(speeds[len(speeds) // 4 :])),
-            "best_return": max((point.value for point in returns), default=""),
-            "env_steps_to_475": reached.step if reached else "",
-            "seconds_to_475": (
-                round((reached.timestamp - run.info.start_time) / 1e3, 1) if reached else ""
-            ),
-        }
+def end(folder: str, ranks: list[Any]) -> dict[str, Any]:
+    from mlflow import MlflowClient
+
+    for process in ranks:
+        _, said = process.communicate()
+        if process.returncode:
+            sys.exit(said)
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+
+    def history(name: str) -> list[Any]:
+        return client.get_metric_history(run.info.run_id, name)
+
+    speeds = [point.value for point in history("speed/env_steps_per_second")]
+    returns = history("val/return")
+    reached = next((point for point in returns if point.value >= GOAL), None)
+    return {
+        "env_steps_per_second": round(statistics.median(speeds[len(speeds) // 4 :])),
+        "best_return": max((point.value for point in returns), default=""),
+        "env_steps_to_475": reached.step if reached else "",
+        "seconds_to_475": (
+            round((reached.timestamp - run.info.start_time) / 1e3, 1) if reached else ""
+        ),
+    }
+
+
+def measure(config: str, runs: list[list[int]], extra: list[str]) -> list[dict[str, Any]]:
+    """What each of `runs` at once, given by its ranks' cores, ends with."""
+    with tempfile.TemporaryDirectory() as parent:
+        folders = [f"{parent}/{index}" for index in range(len(runs))]
+        begun = []
+        for folder, cores in zip(folders, runs, strict=True):
+            os.mkdir(folder)
+            begun.append(begin(folder, config, cores, extra))
+        return [end(folder, ranks) for folder, ranks in zip(folders, begun, strict=True)]
 
 
 def main() -> None:
@@ -91,18 +108,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments, extra = parser.parse_args(sys.argv[1:split]), sys.argv[split + 1 :]
+    cores = list(range(arguments.processes))
+    turns = {"alone": [[0]], "ranks of one": [cores], "apart": [[core] for core in cores]}
     rows = []
     for config in arguments.configs:
         name = "/".join(config.with_suffix("").parts[-2:])
-        for repeat in range(arguments.repeats):
-            pair = []
-            for processes in (1, arguments.processes):
-                seed = ["--seed_everything", f"{repeat + 1}"]
-                found = measure(str(config.resolve()), processes, [*seed, *extra])
-                rows.append({"config": name, "processes": processes, "seed": repeat + 1, **found})
-                pair.append(found["env_steps_per_second"])
-                print(rows[-1], flush=True)
-            print(f"{name}: {pair[1] / pair[0]:.2f} times", flush=True)
+        for seed in range(1, arguments.repeats + 1):
+            speeds = {}
+            for turn, runs in turns.items():
+                given = ["--seed_everything", f"{seed}", *extra]
+                found = measure(str(config.resolve()), runs, given)
+                speeds[turn] = sum(each["env_steps_per_second"] for each in found)
+                for ranks, each in zip(runs, found, strict=True):
+                    kind = {"config": name, "runs": turn, "processes": len(ranks), "seed": seed}
+                    rows.append({**kind, **each})
+                    print(rows[-1], flush=True)
+            for turn in ("ranks of one", "apart"):
+                print(f"{name}, {turn}: {speeds[turn] / speeds['alone']:.2f} times", flush=True)
     with arguments.out.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
