@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from rl_lightning.allocator import give_back_freed_memory
 from rl_lightning.callbacks.tracking import run_folder, send_file
 from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import Game
@@ -49,6 +50,7 @@ class GameWriter(BasePredictionWriter):
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         send_file(trainer, _film(trainer, data.play_game(), f"after-epoch-{epoch}"))
+        give_back_freed_memory()
 
     def write_on_batch_end(
         self,
