@@ -91,6 +91,8 @@ def ours(algorithm: str, seconds: float, threads: int) -> tuple[float, dict[str,
 
 def theirs(algorithm: str, seconds: float, threads: int) -> tuple[float, dict[str, float]]:
     """Environment steps a second."""
+    import ale_py
+    import gymnasium
     from stable_baselines3 import A2C, DQN
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_atari_env
@@ -107,6 +109,7 @@ def theirs(algorithm: str, seconds: float, threads: int) -> tuple[float, dict[st
             self.elapsed = now - self.start
             return self.elapsed < seconds
 
+    gymnasium.register_envs(ale_py)
     torch.set_num_threads(threads)
     copies = NUM_ENVS if algorithm == "dqn" else 16
     envs = make_atari_env(
