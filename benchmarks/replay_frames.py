@@ -1,6 +1,6 @@
 """Memory and speed of the replay of Atari: a million transitions, batches of 32, eight copies.
 
-    python benchmarks/replay_frames.py
+    python benchmarks/replay_frames.py --threads 1
 
 Takes the replay's memory for real, 7 GB of it, and fills it with noise.
 """
@@ -46,8 +46,9 @@ def milliseconds(name: str, work: Callable[[], object]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--capacity", type=int, default=1_000_000)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ring, chunk, one = FrameRing(arguments.capacity, NUM_ENVS, STACK), frames(CHUNK), frames(1)
     while ring.inserted < ring.num_rows + CHUNK:
