@@ -14,7 +14,7 @@ from rl_lightning.experience import EnvironmentSpec, Rollout, Transitions
 from rl_lightning.metrics import EpisodeStatistics
 from rl_lightning.modules import A2C, DQN, RecurrentAttentionModel, Reinforce
 from rl_lightning.modules.normalisation import RunningStatistics
-from rl_lightning.ranks import from_all_ranks, mean_over_ranks, sum_over_ranks
+from rl_lightning.ranks import from_all_ranks, mean_over_ranks, moments_over_ranks, sum_over_ranks
 from rl_lightning.returns import standardised
 from rl_lightning.seeding import stream_seed, torch_stream
 
@@ -232,6 +232,21 @@ def test_standardised_over_all_ranks(on_ranks):
     )
     torch.testing.assert_close(torch.from_numpy(halves[0]), alone[:, :2])
     torch.testing.assert_close(torch.from_numpy(halves[1]), alone[:, 2:])
+
+
+def test_equal_values_on_all_ranks_have_a_variance_of_zero_and_not_below(on_ranks):
+    # In floats, a mean of squares can come out below the square of the mean.
+    means = torch.randn(200, generator=torch.Generator().manual_seed(0))
+
+    def of_rank(rank):
+        counts = torch.full_like(means, 211 if rank else 290)
+        mean, variance = moments_over_ranks(counts, means, torch.zeros_like(means))
+        return mean.numpy(), variance.numpy()
+
+    for mean, variance in on_ranks(2, of_rank):
+        torch.testing.assert_close(torch.from_numpy(mean), means)
+        assert variance.min() == 0
+        assert variance.max() < 1e-12
 
 
 def test_statistics_are_those_of_all_ranks_values(on_ranks):

@@ -50,7 +50,9 @@ def moments_over_ranks(count: Tensor, mean: Tensor, variance: Tensor) -> tuple[T
     weights, means, squares = count.double(), mean.double(), variance + mean.double().square()
     sums = sum_over_ranks(torch.stack([weights, weights * means, weights * squares]))
     pooled = sums[1] / sums[0]
-    return pooled.to(mean.dtype), (sums[2] / sums[0] - pooled.square()).to(variance.dtype)
+    # Equal values have a variance of 0, which rounding may take below it.
+    spread = (sums[2] / sums[0] - pooled.square()).clamp_min(0)
+    return pooled.to(mean.dtype), spread.to(variance.dtype)
 
 
 def weight_among_ranks(count: Tensor) -> Tensor | float:
