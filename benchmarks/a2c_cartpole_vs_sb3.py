@@ -1,14 +1,14 @@
-"""A2C on CartPole-v1 beside Stable-Baselines3's: environment steps a second, and time to solve.
+"""A2C on CartPole-v1 beside Stable-Baselines3's: environment steps per second, and time to solve.
 
     pip install 'rl_lightning[bench]'
     python benchmarks/a2c_cartpole_vs_sb3.py --seeds 5 --out docs/runs/a2c_cartpole_vs_sb3.csv
 
-The clock runs from the first environment step to the first evaluation in which 100 greedy
-games have a mean return of at least 475; the evaluations' own time is taken off on both
-sides, and with it what ours saves after each. Ours is `configs/a2c/cartpole.yaml` through
-the command line, tracked and all, and is rated after every epoch; theirs has that package's
-defaults and 8 copies, and is rated every 4,000 steps by the same code. Environment steps a second
-are those of the same stretch. One thread each, a seed of the one, then of the other.
+Time is measured from the first environment step to the first evaluation in which 100 greedy
+episodes have a mean return of at least 475. The time of evaluations is subtracted on both sides,
+with that of our checkpoints after them. Ours is `configs/a2c/cartpole.yaml` through the command
+line, with tracking, evaluated after every epoch. Theirs has that package's defaults and 8 copies,
+and is evaluated every 4,000 steps by the same code. Environment steps per second are over the same
+time. One thread each. Both run each seed in turn.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class Stopwatch(Callback):
         self.paused = time.perf_counter()
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        if self.env_steps:  # an evaluation, and what is saved after it, lies behind
+        if self.env_steps:  # after an evaluation and its checkpoint
             self.evaluating += time.perf_counter() - self.paused
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
@@ -70,8 +70,8 @@ def theirs(seed: int) -> tuple[float, int, bool]:
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
 
-    from rl_lightning.datamodules.environments import make_vector_env
     from rl_lightning.datamodules.evaluation import play_episodes
+    from rl_lightning.environments.making import EnvironmentMaker
 
     class Greedy:
         device = torch.device("cpu")
@@ -97,7 +97,7 @@ def theirs(seed: int) -> tuple[float, int, bool]:
             return not self.solved
 
     torch.set_num_threads(1)
-    evaluation = make_vector_env("CartPole-v1", EPISODES, {})
+    evaluation = EnvironmentMaker("CartPole-v1").make(EPISODES)
     model = A2C("MlpPolicy", make_vec_env("CartPole-v1", 8, seed=seed), seed=seed, device="cpu")
     until_solved = UntilSolved()
     model.learn(MOST_STEPS, callback=until_solved)

@@ -1,15 +1,14 @@
-"""Environment steps a second of A2C on HalfCheetah-v5 beside Stable-Baselines3's.
+"""Environment steps per second of A2C on HalfCheetah-v5 beside Stable-Baselines3's.
 
     pip install 'rl_lightning[bench,mujoco]'
     python benchmarks/a2c_halfcheetah_vs_sb3.py --repeats 3 \
         --out docs/runs/a2c_halfcheetah_vs_sb3.csv
 
-Ours is `configs/a2c/halfcheetah.yaml` as a user starts it, tracked and all, in one process
-and in two (`--trainer.devices 2 --trainer.strategy ddp`) that share the copies; theirs has
-that package's defaults and its VecNormalize, which does for it what our normalisation does,
-with one thread of torch and with two. The same number of copies in all, in turns. Beside
-them the speed of Gymnasium's environments with no learner at all, which is the same for
-both and a bound on one core, and that of the physics within.
+Ours is `configs/a2c/halfcheetah.yaml` through the command line, with tracking, in one process and
+in two (`--trainer.devices 2 --trainer.strategy ddp`) that share the environment copies. Theirs has
+that package's defaults and its VecNormalize, which normalises as ours does, with one thread of
+torch and with two. All have the same number of copies, and run in turn. Gymnasium's environments
+without a learner are an upper bound on one core for both. The physics alone is measured too.
 """
 
 import argparse
@@ -30,7 +29,7 @@ ROLLOUT_LENGTH = 16
 
 
 def ours(processes: int, copies: int, env_steps: int) -> float:
-    """Of the stretch between the first and the last logged point."""
+    """Environment steps per second between the first and the last logged point."""
     from mlflow import MlflowClient
 
     with tempfile.TemporaryDirectory() as folder:
@@ -70,9 +69,9 @@ def theirs(threads: int, copies: int, env_steps: int) -> float:
 
 
 def environments(copies: int, env_steps: int) -> float:
-    from rl_lightning.datamodules.environments import make_vector_env
+    from rl_lightning.environments.making import EnvironmentMaker
 
-    envs = make_vector_env("HalfCheetah-v5", copies, {})
+    envs = EnvironmentMaker("HalfCheetah-v5").make(copies)
     envs.reset(seed=1)
     actions = envs.action_space.sample()
     start = time.perf_counter()
@@ -126,7 +125,7 @@ def main() -> None:
         for who in CONTENDERS
     }
     for who, speed in medians.items():
-        print(f"{who}: {speed:,.0f} environment steps a second")
+        print(f"{who}: {speed:,.0f} environment steps per second")
     best_ours, best_theirs = (
         max(speed for who, speed in medians.items() if who.startswith(package))
         for package in ("rl_lightning", "stable_baselines3")

@@ -1,11 +1,11 @@
-"""Whether replay gives back what the emulators gave, bit for bit.
+"""Checks that the replay returns the frames of the emulators, bit for bit.
 
     python benchmarks/atari_stream.py --steps 100000
     python benchmarks/atari_stream.py --steps 200 --games all
 
-Plays each game at random in four copies, with lives lost and games cut off among the
-steps, into a ring so small that it wraps around often. Every stack in the ring, and both
-stacks of drawn transitions, are compared with the environment's own.
+Plays each game at random in four copies, with lost lives and truncated episodes, into a small ring
+that wraps around often. Compares every stack in the ring, and both stacks of sampled transitions,
+with the environment's own.
 """
 
 import argparse
@@ -17,10 +17,10 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from rl_lightning.datamodules.atari import PREFIX, make_atari
 from rl_lightning.datamodules.collector import Collector
-from rl_lightning.datamodules.frame_ring import FrameRing
-from rl_lightning.datamodules.replay_ring import IndexArray
+from rl_lightning.environments.atari import PREFIX, make_atari
+from rl_lightning.replay.frame_ring import FrameRing
+from rl_lightning.replay.ring import IndexArray
 
 NUM_ENVS, NUM_ROWS, CHUNK = 4, 300, 50
 
@@ -46,20 +46,20 @@ def check(env_id: str, env_steps: int) -> dict[str, int]:
     """Play, compare and count; raises an AssertionError at the first difference."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    # Cut off often enough that games end both ways.
+    # A short limit, so that episodes end by termination and by truncation.
     envs = make_atari(env_id, NUM_ENVS, max_num_frames_per_episode=6_000)
     collector, policy = Collector(envs, 0.99), AtRandom(envs.single_action_space.n)
     collector.reset(1)
     ring = FrameRing(NUM_ROWS * NUM_ENVS, NUM_ENVS, stack=4)
     came: deque[torch.Tensor] = deque(maxlen=NUM_ROWS + CHUNK)
-    counts = {"env_steps": 0, "compared": 0, "lives lost": 0, "games over": 0, "cut off": 0}
+    counts = {"env_steps": 0, "compared": 0, "lives lost": 0, "ended": 0, "truncated": 0}
     while collector.env_steps < env_steps:
         rollout = collector.collect(policy, CHUNK)
         ring.extend(rollout)
         came.extend(rollout.observations[:-1].unbind())
         first = ring.inserted - len(came)
         stacks = torch.stack([*came, rollout.observations[-1]])
-        # The newest in any case, and now and then the whole ring.
+        # The newest rows always, and all rows of the ring sometimes.
         whole = ring.inserted % NUM_ROWS < CHUNK
         rows, copies = every_slot(
             ring.oldest if whole else ring.inserted - CHUNK + 1, ring.inserted + 1
@@ -70,10 +70,10 @@ def check(env_id: str, env_steps: int) -> dict[str, int]:
         assert torch.equal(batch.observations, stacks[drawn - first, of])
         assert torch.equal(batch.next_observations, stacks[drawn + 1 - first, of])
         counts["compared"] += len(rows) + 2 * len(drawn)
-        worthless = rollout.discounts == 0
-        counts["games over"] += int((worthless & rollout.ends).sum())
-        counts["cut off"] += int((~worthless & rollout.ends).sum())
-        counts["lives lost"] += int((worthless & ~rollout.ends & rollout.mask).sum())
+        terminal = rollout.discounts == 0
+        counts["ended"] += int((terminal & rollout.ends).sum())
+        counts["truncated"] += int((~terminal & rollout.ends).sum())
+        counts["lives lost"] += int((terminal & ~rollout.ends & rollout.mask).sum())
     counts["env_steps"] = collector.env_steps
     envs.close()
     return counts

@@ -1,10 +1,10 @@
 """The native Atari environment beside Gymnasium's AtariPreprocessing and FrameStackObservation.
 
-    pip install opencv-python-headless
+    pip install 'rl_lightning[bench]'
     python benchmarks/atari_vs_gymnasium.py --steps 3000
 
-The same actions go into both, without sticky actions and random no-ops. What differs is
-counted and explained; docs/atari.md has the table.
+Both get the same actions, without sticky actions and random no-ops. The script counts differences;
+docs/atari.md has the table.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
-from rl_lightning.datamodules.atari import PREFIX, make_atari
+from rl_lightning.environments.atari import PREFIX, make_atari
 
 Frames = npt.NDArray[np.uint8]
 
@@ -31,14 +31,14 @@ def differs(theirs: Frames, ours: Frames) -> int:
 
 
 def compare(env_id: str, steps: int) -> dict[str, int]:
-    """Play both until `steps`; count steps and games that differ."""
+    """Play `steps` steps in both, and count differences."""
     theirs, ours = gymnasium_env(env_id), make_atari(env_id, 1, noop_max=0)
     rng = np.random.default_rng(0)
     found = dict.fromkeys(
         ("steps", "rewards", "ends", "lives", "first stacks", "stacks", "last frames", "greatest"),
         0,
     )
-    found["games"] = 1
+    found["episodes"] = 1
 
     def note(what: str, there: Frames, here: Frames) -> None:
         if difference := differs(there, here):
@@ -59,7 +59,7 @@ def compare(env_id: str, steps: int) -> dict[str, int]:
         over = terminated or bool(our_terminated[0])
         note("last frames" if over else "stacks", there, here[0])
         if over:
-            found["games"] += 1
+            found["episodes"] += 1
             there, _ = theirs.reset()
             if our_terminated[0]:
                 here, *_ = ours.step(np.array([0]))  # the row of the reset

@@ -1,14 +1,14 @@
-"""Environment steps a second on Pong from pixels, beside Stable-Baselines3's.
+"""Environment steps per second on Pong from pixels, beside Stable-Baselines3's.
 
-    pip install 'rl_lightning[bench]' opencv-python-headless
+    pip install 'rl_lightning[bench]'
     python benchmarks/atari_vs_sb3.py --seconds 120 --repeats 3 --out docs/runs/atari_vs_sb3.csv
 
-DQN: the same replay ratio (one update every four environment steps), batch (32), network
-(Nature), optimizer (Adam), replay capacity and number of copies on both sides. A2C: the settings
-of rl-baselines3-zoo for Atari (Nature network, 16 copies, 5 steps, TensorFlow's RMSprop) on both.
-Each runs in a process of its own for so many seconds once its learning has begun, in turn, with
-so many threads of torch. Ours runs through the command line, with its logging. For ours, the
-table says where the time goes as well.
+DQN: both sides have the same replay ratio (one update every four environment steps), batch (32),
+network (Nature), optimizer (Adam), replay capacity and number of copies. A2C: both have the
+settings of rl-baselines3-zoo for Atari (Nature network, 16 copies, 5 steps, TensorFlow's RMSprop).
+Each runs in its own process, in turn, for `--seconds` after its first updates, with `--threads`
+threads of torch. Ours runs through the command line, with logging, and also prints the share of
+time of each part.
 """
 
 import argparse
@@ -42,7 +42,7 @@ OURS = {
 
 
 class Stopwatch(Callback):
-    """Counts environment steps for so many seconds, and what they are spent on."""
+    """Counts environment steps for `seconds` seconds, and the time of each part."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.start, self.spent = seconds, float("inf"), Counter[str]()
@@ -81,7 +81,7 @@ class Stopwatch(Callback):
 
 
 def ours(algorithm: str, seconds: float, threads: int) -> tuple[float, dict[str, float]]:
-    """Environment steps a second, and the share of time of each part."""
+    """Environment steps per second, and the share of time of each part."""
     watch = Stopwatch(seconds)
     run_watched(watch, f"fit {OURS[algorithm]} {COMMON} --num_threads {threads}".split())
     parts = {part: spent / watch.elapsed for part, spent in watch.spent.items()}
@@ -90,7 +90,7 @@ def ours(algorithm: str, seconds: float, threads: int) -> tuple[float, dict[str,
 
 
 def theirs(algorithm: str, seconds: float, threads: int) -> tuple[float, dict[str, float]]:
-    """Environment steps a second."""
+    """Environment steps per second."""
     import ale_py
     import gymnasium
     from stable_baselines3 import A2C, DQN

@@ -3,11 +3,10 @@
     pip install 'rl_lightning[bench]'
     python benchmarks/dqn_vs_sb3.py --seeds 5 --out docs/runs/dqn_vs_sb3.csv
 
-The clock runs from the first environment step to the first greedy evaluation whose mean
-over 20 episodes is at least 475; the evaluations' own time is taken off on both sides.
-Ours is `configs/dqn/cartpole.yaml` through the command line, logging and checkpoints and
-all; theirs has rl-baselines3-zoo's settings for CartPole-v1. One thread of torch each,
-a seed of the one and then a seed of the other.
+Time is measured from the first environment step to the first greedy evaluation whose mean over 20
+episodes is at least 475. The time of evaluations is subtracted on both sides. Ours is
+`configs/dqn/cartpole.yaml` through the command line, with logging and checkpoints. Theirs has
+rl-baselines3-zoo's settings for CartPole-v1. One thread of torch each. Both run each seed in turn.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The command line as a user starts it, with a callback of the benchmark's among the Trainer's."""
+"""Runs the command line with a callback of the benchmark added to the Trainer's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from lightning.pytorch.cli import LightningCLI
 
 
 def run_watched(watch: Callback, arguments: Sequence[str]) -> None:
-    """Run the command with `watch` before all other callbacks; it must end well."""
+    """Run the command with `watch` before all other callbacks; its exit status must be 0."""
     from rl_lightning import cli
 
     original = LightningCLI.instantiate_trainer

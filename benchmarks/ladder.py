@@ -1,13 +1,12 @@
-"""The ladder of REINFORCE's variance reduction, rung by rung, as a picture and two tables.
+"""REINFORCE's variance reduction, setting by setting, as a picture and two tables.
 
     python benchmarks/ladder.py --seeds 5 --out docs
 
-Trains each of `configs/reinforce/cartpole_*.yaml` with every seed, through the command
-line, and keeps the greedy return of each validation. Then takes one policy, half way to
-the solution, fits V(s) to 400 of its episodes, plays 400 others and measures how far the
-gradient estimates of single episodes scatter under each rung: the trace of their
-covariance, and that over the squared length of their mean, since discounting shortens the
-mean as well.
+Trains each of `configs/reinforce/cartpole_*.yaml` with every seed through the command line, and
+keeps the greedy return of each validation. Then it takes one policy, half way to the solution, fits
+V(s) to 400 of its episodes and plays 400 others. For each setting it measures the variance of the
+gradient estimates of single episodes: the trace of their covariance, and that divided by the
+squared length of their mean, because discounting also shortens the mean.
 
 Writes ladder.png, runs/ladder_returns.csv and runs/ladder_variance.csv.
 """
@@ -53,14 +52,14 @@ def train(rung: str, seed: int, *flags: str) -> list[tuple[int, float]]:
 
 
 def scatter(checkpoint: Path) -> list[dict[str, Any]]:
-    """How the gradient estimates of single episodes scatter at one policy."""
+    """The variance of the gradient estimates of single episodes of one policy, for each setting."""
     from rl_lightning.datamodules.collector import Collector
-    from rl_lightning.datamodules.environments import make_vector_env
+    from rl_lightning.environments.making import EnvironmentMaker
     from rl_lightning.experience import Rollout
     from rl_lightning.modules import Reinforce
 
     trained = Reinforce.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
-    collector = Collector(make_vector_env("CartPole-v1", EPISODES, {}), gamma=0.99)
+    collector = Collector(EnvironmentMaker("CartPole-v1").make(EPISODES), gamma=0.99)
     collector.generator.manual_seed(0)
     earlier = collector.collect_episodes(trained, 1, seed=1)
     fit_critic(trained, earlier)
@@ -68,10 +67,10 @@ def scatter(checkpoint: Path) -> list[dict[str, Any]]:
     policy = [*trained.body.parameters(), *trained.head.parameters()]
     rows = []
     for rung in RUNGS:
-        stand_on(rung, trained, earlier)
+        set_rung(rung, trained, earlier)
         gradients = []
         for n in range(EPISODES):
-            episode = Rollout(*(column[:, n : n + 1] for column in batch))
+            episode = Rollout._make([*(column[:, n : n + 1] for column in batch[:6]), {}])
             descent = torch.autograd.grad(trained.losses(episode).policy, policy)
             gradients.append(torch.cat([part.flatten() for part in descent]))
         estimates = torch.stack(gradients).double()
@@ -88,10 +87,10 @@ def scatter(checkpoint: Path) -> list[dict[str, Any]]:
 
 
 def fit_critic(agent: Any, earlier: Any, updates: int = 1_000) -> None:
-    """Bring V(s) to what the policy earns: ten updates of training leave it far behind."""
+    """Fit V(s) to the returns of the policy; ten updates of training are too few for that."""
     optimizer = torch.optim.Adam([*agent.critic_body.parameters(), *agent.value_head.parameters()])
     observations = earlier.observations[:-1][earlier.mask]
-    returns = agent.weights(earlier)[earlier.mask]
+    returns = agent.returns(earlier)[earlier.mask]
     rows = torch.Generator().manual_seed(0)
     for _ in range(updates):
         drawn = torch.randint(len(returns), (1_024,), generator=rows)
@@ -101,16 +100,16 @@ def fit_critic(agent: Any, earlier: Any, updates: int = 1_000) -> None:
         optimizer.step()
 
 
-def stand_on(rung: str, agent: Any, earlier: Any) -> None:
-    """Let an agent that has a critic weigh actions as a rung does."""
-    from rl_lightning.modules.normalisation import MovingAverage
+def set_rung(rung: str, agent: Any, earlier: Any) -> None:
+    """Give an agent with a critic the returns and the baseline of a setting."""
+    from rl_lightning.networks.normalisation import MovingAverage
 
-    agent.weight = rung if rung in ("trajectory", "reward_to_go") else "discounted"
+    agent.kind_of_returns = rung if rung in ("trajectory", "reward_to_go") else "discounted"
     agent.baseline = "value" if rung == "value" else "none"
     agent.average = None
     if rung == "moving_average":
         agent.average = MovingAverage(decay=0.0)
-        agent.average.update(agent.weights(earlier)[earlier.mask])
+        agent.average.update(agent.returns(earlier)[earlier.mask])
 
 
 def draw(returns: list[dict[str, Any]], variances: list[dict[str, Any]], path: Path) -> None:

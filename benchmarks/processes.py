@@ -1,15 +1,15 @@
-"""The same configuration by one process on one core and by several, each on a core of its own.
+"""Speed of one process on one core, and of several processes on a core each.
 
-In turn: one process alone; several as the ranks of one run; and as many runs at once that share
-nothing but the machine, which is the most that it has to give.
+In turn: one process alone, several as the ranks of one run, and as many separate runs at once. The
+separate runs are the most that the machine can give.
 
     python benchmarks/processes.py --configs configs/a2c/cartpole.yaml configs/dqn/cartpole.yaml \
         --processes 2 --repeats 3 --out docs/runs/processes.csv
 
-Processes are started as torchrun starts them. Writes one row a run: environment steps a second
-of all ranks (the median of what the run logged, without its first quarter), the best greedy
-return of its validations, and the environment steps and seconds at which it first was 475.
-What follows `--` goes to `fit`.
+Processes are started as torchrun starts them. Writes one row for each run: environment steps per
+second of all ranks (the median of the logged values, without the first quarter), the best greedy
+return of its validations, and the environment steps and seconds to the first return of 475.
+Arguments after `--` go to `fit`.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def start(core: int, rank: int, processes: int, port: int, folder: str, given: l
 
 
 def begin(folder: str, config: str, cores: list[int], extra: list[str]) -> list[Any]:
-    """One run, of one rank on each of `cores`."""
+    """Start one run with one rank on each of `cores`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -90,7 +90,7 @@ def end(folder: str, ranks: list[Any]) -> dict[str, Any]:
 
 
 def measure(config: str, runs: list[list[int]], extra: list[str]) -> list[dict[str, Any]]:
-    """What each of `runs` at once, given by its ranks' cores, ends with."""
+    """Run all of `runs` at once, each given by the cores of its ranks; returns their rows."""
     with tempfile.TemporaryDirectory() as parent:
         folders = [f"{parent}/{index}" for index in range(len(runs))]
         begun = []

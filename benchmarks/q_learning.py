@@ -1,10 +1,9 @@
-"""How Q-learning's values come to those of value iteration, from experience alone.
+"""How far Q-learning's values are from those of value iteration, against environment steps.
 
     python benchmarks/q_learning.py
 
-Writes `docs/q_learning_error.csv` and `.png`: the largest error of a value and the share
-of states with an optimal greedy action, against environment steps, with the numbers of
-the shipped configurations.
+Writes `docs/q_learning_error.csv` and `.png`: the largest error of a value and the share of states
+with an optimal greedy action, with the hyperparameters of `configs/q_learning/`.
 """
 
 import argparse
@@ -16,8 +15,8 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer, seed_everything
 
-from rl_lightning.bellman import best_actions, optimality_sweep
 from rl_lightning.datamodules import ReplayDataModule, TabularDataModule
+from rl_lightning.functional.bellman import best_actions, optimality_sweep
 from rl_lightning.modules import QLearning
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -45,7 +44,7 @@ class ErrorRecorder(Callback):
         self.optimal = torch.zeros_like(dynamics.rewards)
         for _ in range(1000):
             self.optimal = optimality_sweep(dynamics, self.optimal)
-        # Nothing is ever learned of a terminal state: no action is taken there.
+        # Without terminal states: no action is taken there, so their values are never updated.
         self.open = dynamics.transitions.to_dense().view(*self.optimal.shape, -1).sum((1, 2)) > 0
         self.rows: list[dict[str, Any]] = []
 

@@ -1,8 +1,8 @@
-"""Memory and speed of the replay of Atari: a million transitions, batches of 32, eight copies.
+"""Memory and speed of Atari's replay: a million transitions, batches of 32, eight copies.
 
     python benchmarks/replay_frames.py --threads 1
 
-Takes the replay's memory for real, 7 GB of it, and fills it with noise.
+Allocates the replay's memory, 7 GB, and fills it with noise.
 """
 
 import argparse
@@ -13,15 +13,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from rl_lightning.datamodules.frame_ring import FrameRing
-from rl_lightning.datamodules.priorities import Priorities
 from rl_lightning.experience import Rollout
+from rl_lightning.replay.frame_ring import FrameRing
+from rl_lightning.replay.priorities import Priorities
 
 NUM_ENVS, STACK, CHUNK, REPEATS = 8, 4, 50, 2_000
 
 
 def frames(num_steps: int) -> Rollout:
-    """Noise in place of games: replay does not look at it."""
+    """Noise instead of frames, because speed and memory do not depend on the pixels."""
     shape = (num_steps, NUM_ENVS)
     return Rollout(
         torch.randint(256, (num_steps + 1, NUM_ENVS, STACK, 84, 84), dtype=torch.uint8),

@@ -3,9 +3,9 @@
     python benchmarks/seeds.py --config configs/dqn/cartpole.yaml --seeds 5 \
         --out docs/runs/dqn_cartpole.csv
 
-Runs the two commands that a user would, each in a process of its own and in a temporary
-folder, and writes one row a seed: seconds of the whole `fit` (the start of the program
-included), environment steps, and the statistics of the greedy games of `test`.
+Runs `fit` and `test`, each in its own process and in a temporary folder. Writes one row for each
+seed: seconds of the whole `fit` with the start of the program, environment steps, and the
+statistics of the greedy episodes of `test`.
 """
 
 import argparse
@@ -43,8 +43,8 @@ def train_and_test(config: str, seed: int, episodes: int) -> dict[str, float]:
         client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
         (fit,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
         env_steps = max(p.step for p in client.get_metric_history(fit.info.run_id, "val/return"))
-        games = ["--data.eval_episodes", str(episodes), "--data.num_eval_envs", str(episodes)]
-        tested = run(["test", *common, *games, "--ckpt_path", checkpoint], folder)
+        evaluation = ["--data.eval_episodes", str(episodes), "--data.num_eval_envs", str(episodes)]
+        tested = run(["test", *common, *evaluation, "--ckpt_path", checkpoint], folder)
     row = {"seed": seed, "fit_seconds": round(seconds, 1), "env_steps": env_steps}
     return row | {name: float(value) for name, value in TABLE_ROW.findall(tested)}
 

@@ -1,12 +1,12 @@
-"""An hour of one configuration on one core: what its process holds, and how fast it is.
+"""Memory, open files and speed of one configuration over an hour on one core.
 
     python benchmarks/soak.py --config configs/a2c/pong.yaml --core 1 --minutes 62 \
         --out docs/runs/soak_a2c_pong.csv
 
-Writes one row a minute: resident memory, open files, threads and child processes of the process
-at that minute's end, environment steps a second of that minute's training (the median of what the
-run logged, without evaluation) and, evaluation included, a second of processor time. The
-configuration's EarlyStopping is left out. Needs the extra `bench`.
+Writes one row for each minute: resident memory, open files, threads and child processes at the
+minute's end, environment steps per second of training (the median of the logged values, without
+evaluation), and environment steps per second of CPU time, with evaluation. The configuration's
+EarlyStopping is left out. Needs the extra `bench`.
 """
 
 import argparse
@@ -25,9 +25,9 @@ import yaml
 
 
 def endless(config: Path, folder: str) -> Path:
-    """A copy of the configuration that stops at no goal."""
+    """A copy of the configuration without EarlyStopping."""
     settings = yaml.safe_load(config.read_text())
-    callbacks = settings["trainer"]["callbacks"]
+    callbacks = settings["trainer"].get("callbacks", [])
     settings["trainer"]["callbacks"] = [
         each for each in callbacks if each["class_path"] != "EarlyStopping"
     ]
@@ -37,7 +37,7 @@ def endless(config: Path, folder: str) -> Path:
 
 
 def watch(command: list[str], folder: str) -> list[dict[str, float]]:
-    """What the process of `command` holds, every ten seconds until it ends."""
+    """Measure the process of `command` every ten seconds until it ends."""
     environment, samples = {**os.environ, "OMP_NUM_THREADS": "1"}, []
     running = psutil.Popen(command, cwd=folder, env=environment)
     while running.poll() is None:
@@ -59,7 +59,7 @@ def watch(command: list[str], folder: str) -> list[dict[str, float]]:
 
 
 def by_minute(samples: list[dict[str, float]], store: str) -> list[dict[str, Any]]:
-    """One row for each whole minute of `samples`, with the speeds that `store` has of it."""
+    """One row for each whole minute of `samples`, with the speeds of that minute in `store`."""
     from mlflow import MlflowClient
 
     client = MlflowClient(store)

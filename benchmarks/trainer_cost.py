@@ -1,10 +1,9 @@
-"""Where an update's time goes, and what the Trainer and tracking add to a bare PyTorch loop.
+"""Time of the parts of an update, and what the Trainer and tracking add to a bare PyTorch loop.
 
     python benchmarks/trainer_cost.py
 
-Both sides run the network, batch, optimizer, collector and replay of
-`configs/dqn/cartpole.yaml`, in turn, several times; medians are printed, and the shares
-of the bare loop. One thread of torch.
+Both sides run the network, batch, optimizer, collector and replay of `configs/dqn/cartpole.yaml`,
+in turn, several times. Prints medians, and their ratio to the bare loop. One thread of torch.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from lightning.pytorch.loggers import Logger
 
 from rl_lightning.callbacks import ExperienceMonitor, MLflowTracker, TargetNetwork
 from rl_lightning.datamodules import ReplayDataModule
-from rl_lightning.datamodules.replay import ReplayDataset
+from rl_lightning.datamodules.source import TrainingDataset
 from rl_lightning.modules import DQN, dqn
 
 WARM_UP = 100
@@ -45,7 +44,7 @@ def build(updates: int) -> tuple[ReplayDataModule, DQN]:
 
 
 class BareData(ReplayDataModule):
-    """The datamodule with a policy of its own, for want of a Trainer."""
+    """The datamodule with its policy given directly, because the bare loop has no Trainer."""
 
     bare_policy: Any
 
@@ -79,7 +78,7 @@ def bare(updates: int, seconds: dict[str, list[float]]) -> None:
     trainer = Trainer(logger=False, enable_checkpointing=False)
     dqn.is_logging = lambda _: False
     agent._trainer = trainer
-    for update, batch in enumerate(ReplayDataset(data)):
+    for update, batch in enumerate(TrainingDataset(data)):
         if update == WARM_UP:
             parts.clear()
             start = time.perf_counter()
@@ -88,6 +87,7 @@ def bare(updates: int, seconds: dict[str, list[float]]) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        target._seen_updates = -1  # the Trainer, which does not train here, counts no update
         target.on_train_batch_end(trainer, agent, None, batch, update)
         parts["learning"] += time.perf_counter() - learning
     counted = updates - WARM_UP
@@ -142,7 +142,7 @@ def main() -> None:
     medians = {name: statistics.median(values) * 1e3 for name, values in seconds.items()}
     whole = medians["bare loop"]
     for name, value in medians.items():
-        print(f"{name:18}{value:8.3f} ms an update  {value / whole:6.1%} of the bare loop")
+        print(f"{name:18}{value:8.3f} ms per update  {value / whole:6.1%} of the bare loop")
     pairs = zip(seconds["Trainer, tracked"], seconds["Trainer"], strict=True)
     cost = statistics.median(tracked / untracked - 1 for tracked, untracked in pairs)
     print(f"tracking adds {cost:.1%} to an update under the Trainer (median of pairs)")

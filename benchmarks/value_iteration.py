@@ -1,9 +1,9 @@
-"""Time and memory of one sweep of value iteration as the grid grows, plain NumPy beside us.
+"""Time and memory of one sweep of value iteration against the size of the grid, beside NumPy.
 
     python benchmarks/value_iteration.py --max_size 4000 --threads 2
 
-Each measurement runs in a process of its own, whose memory after its imports is taken
-off. Writes `docs/value_iteration_scaling.csv` and `.png`. Linux only.
+Each measurement runs in its own process; the memory of its imports is subtracted. Writes
+`docs/value_iteration_scaling.csv` and `.png`. Linux only.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_lightning.bellman import optimality_sweep
-from rl_lightning.datamodules.dynamics import to_tensors
-from rl_lightning.gridworld import GridWorld
+from rl_lightning.environments.dynamics import to_tensors
+from rl_lightning.environments.gridworld import GridWorld
+from rl_lightning.functional.bellman import optimality_sweep
 
 SIZES = (4, 10, 32, 100, 316, 1000, 2000, 3000, 4000, 5000)
 DOCS = Path(__file__).parent.parent / "docs"
@@ -40,7 +40,7 @@ def torch_sweeps(grid: GridWorld) -> Callable[[], float]:
 
 
 def numpy_sweeps(grid: GridWorld) -> Callable[[], float]:
-    """What one writes down in NumPy: a table of successors, one a state and action."""
+    """A sweep in NumPy, with a table of one successor for each state and action."""
     outcomes = grid.transitions()
     shape = (grid.walls.size, 4)
     successors = outcomes.next_states.astype(np.intp).reshape(shape)
@@ -60,7 +60,7 @@ def numpy_sweeps(grid: GridWorld) -> Callable[[], float]:
 
 
 def python_sweeps(grid: GridWorld) -> Callable[[], float]:
-    """The textbook's loop over states, over the dictionary `P`."""
+    """The textbook's loop over all states of the dictionary `P`."""
     table = grid.P
     values = {state: 0.0 for state in table}
 
@@ -88,7 +88,7 @@ def memory(field: str) -> float:
 
 
 def reset_peak() -> None:
-    """Let VmHWM begin anew from the present."""
+    """Reset VmHWM, the peak of memory, to the present value."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -131,7 +131,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     for axes, key, label in zip(
         figure.subplots(1, 2),
         ("sweep_cpu_seconds", "sweep_peak_mb"),
-        ("CPU seconds a sweep", "peak memory of a sweep (MB)"),
+        ("CPU seconds per sweep", "peak memory of a sweep (MB)"),
         strict=True,
     ):
         for kind in KINDS:
@@ -154,7 +154,7 @@ def main() -> None:
     for size in (size for size in SIZES if size <= args.max_size):
         for kind in KINDS:
             if kind == "python" and size > 316:
-                continue  # seconds a sweep, and gigabytes for the dictionary
+                continue  # takes seconds per sweep, and gigabytes for the dictionary
             with multiprocessing.get_context("fork").Pool(1) as process:
                 rows.append(process.apply(measure, (kind, size, args.threads)))
             print(rows[-1], flush=True)

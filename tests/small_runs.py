@@ -22,7 +22,7 @@ EXPERIMENTS = {
     "--data.keep_replay true --model.hidden_sizes [8]",
     "a2c/cartpole": GAMES + " --data.updates_per_epoch 8 --data.rollout_length 8 "
     "--model.hidden_sizes [8] --model.normalise_observations true --model.normalise_returns true "
-    "--model.normalise_advantages true --model.anneal_learning_rates true",
+    "--model.normalise_advantages true",
     "a2c/hopper": GAMES + " --data.updates_per_epoch 8 --data.rollout_length 8",
     "reinforce/cartpole_moving_average": GAMES + " --data.episodes_per_update 2 "
     "--data.updates_per_epoch 4",

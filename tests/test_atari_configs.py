@@ -32,5 +32,5 @@ def test_an_atari_configuration_trains(experiment, tiny, working_folder, capsys)
     (checkpoint,) = Path.cwd().rglob("last.ckpt")
     trained = ["--ckpt_path", str(checkpoint)]
     assert main(["predict", *config, *TINY.split(), *tiny.split(), *trained]) == 0
-    (video,) = Path.cwd().rglob("game-*.mp4")
+    (video,) = Path.cwd().rglob("greedy-*.mp4")
     assert video.stat().st_size > 1_000

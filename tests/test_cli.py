@@ -93,7 +93,7 @@ def test_the_saved_configuration_runs_again(trained, working_folder, capsys):
     assert "Greedy return" in capsys.readouterr().out
 
 
-def test_test_prints_a_table_of_whole_games(trained, working_folder, capsys):
+def test_test_prints_a_table_of_whole_episodes(trained, working_folder, capsys):
     folder, _ = trained
     checkpoint = run_folder(folder) / "checkpoints" / "last.ckpt"
     assert main(["test", *TINY, "--ckpt_path", str(checkpoint)]) == 0
@@ -129,12 +129,13 @@ def test_predict_writes_a_video_and_a_table_of_steps(trained, working_folder):
     checkpoint = run / "checkpoints" / "last.ckpt"
     arguments = ["--ckpt_path", str(checkpoint), "--data.predict_episodes", "2"]
     assert main(["predict", *TINY, *arguments]) == 0
-    games = {path.name: path for path in (run / "games").iterdir()}
-    assert set(games) == {f"game-episode-{i}.{kind}" for i in (0, 1) for kind in ("mp4", "csv")}
-    rows = games["game-episode-0.csv"].read_text().splitlines()
+    episodes = {path.name: path for path in (run / "episodes").iterdir()}
+    names = {f"greedy-episode-{i}.{kind}" for i in (0, 1) for kind in ("mp4", "csv")}
+    assert set(episodes) == names
+    rows = episodes["greedy-episode-0.csv"].read_text().splitlines()
     assert rows[0] == "step,action,reward,return_so_far,value"
     assert float(rows[-1].split(",")[3]) == len(rows) - 1
-    assert b"ftyp" in games["game-episode-0.mp4"].read_bytes()[:16]
+    assert b"ftyp" in episodes["greedy-episode-0.mp4"].read_bytes()[:16]
 
 
 def test_a_resumed_run_goes_on_counting_and_refills_without_a_burst(
@@ -261,7 +262,7 @@ def test_a_checkpoint_of_another_shape_is_refused(trained, working_folder, capsy
     checkpoint = run_folder(folder) / "checkpoints" / "last.ckpt"
     arguments = ["--ckpt_path", str(checkpoint), "--model.hidden_sizes", "[8]"]
     assert main(["test", *TINY, *arguments]) == 2
-    assert "is (2, 16) there and (2, 8) here" in capsys.readouterr().err.splitlines()[-1]
+    assert "hidden_sizes is [16] there and [8] here" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_checkpoint_that_is_none_is_refused(working_folder, capsys):

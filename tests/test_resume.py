@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from rl_lightning.checkpoints import AtomicCheckpoints
 from rl_lightning.datamodules import RolloutDataModule
-from rl_lightning.errors import ConfigurationError
+from rl_lightning.runtime.checkpoints import AtomicCheckpoints
+from rl_lightning.runtime.errors import ConfigurationError
 from small_runs import EXPERIMENTS, differences, fit, in_a_process, outcome, write_mnist
 
 
@@ -45,12 +45,13 @@ def stop_after(monkeypatch):
 def test_games_go_on_in_as_many_processes_and_copies_as_before():
     data = RolloutDataModule("CartPole-v1", num_envs=2, rollout_length=4)
     data.setup("fit")
-    (state,) = data.state_dict()["ranks"]
+    saved = data.state_dict()
+    (state,) = saved["ranks"]
     with pytest.raises(ConfigurationError, match=r"made by 2 processes and there are 1"):
-        data.load_state_dict({"ranks": [state, state]})
+        data.load_state_dict(saved | {"ranks": [state, state]})
     with pytest.raises(ConfigurationError, match=r"made with num_envs 3, not 2"):
-        data.load_state_dict({"ranks": [state | {"num_envs": 3}]})
-    data.load_state_dict({"ranks": [state]})
+        data.load_state_dict(saved | {"ranks": [state | {"num_envs": 3}]})
+    data.load_state_dict(saved)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

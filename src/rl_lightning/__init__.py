@@ -7,6 +7,6 @@ __version__ = "0.1.0"
 # An entry point as text: the environment is imported when it is first made.
 gymnasium.register(
     id="rl_lightning/GridWorld-v0",
-    entry_point="rl_lightning.gridworld:GridWorld",
+    entry_point="rl_lightning.environments.gridworld:GridWorld",
     max_episode_steps=1_000,
 )

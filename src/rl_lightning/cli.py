@@ -3,30 +3,43 @@
 An experiment is one YAML file; every value in it can be overridden by a flag of its path.
 """
 
+import importlib
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
 # A short class name in YAML is that of an imported class.
-from rl_lightning import callbacks, datamodules, modules  # noqa: F401
-from rl_lightning.allocator import keep_freed_memory
-from rl_lightning.callbacks.safeguards import Safeguards, StoppedError
-from rl_lightning.callbacks.tracking import MLflowTracker, TrackConfig, run_folder
-from rl_lightning.checkpoints import AtomicCheckpoints, load_plain
-from rl_lightning.errors import ConfigurationError, RunError, one_line
-from rl_lightning.ranks import is_loss_of_another, let_threads_finish
+from rl_lightning import datamodules, modules, optimizers  # noqa: F401
+from rl_lightning.callbacks import (
+    ConfusionPicture,
+    EpisodeWriter,
+    ExperienceMonitor,
+    GlimpsePictures,
+    RenewPriorities,
+    Safeguards,
+    TargetNetwork,
+    ValuePictures,
+)
+from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.callbacks.safeguards import StoppedError
+from rl_lightning.experience import check_batch_types, check_pair
+from rl_lightning.runtime.allocator import keep_freed_memory
+from rl_lightning.runtime.checkpoints import AtomicCheckpoints, check_checkpoint
+from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
+from rl_lightning.runtime.parser import OneLineParser
+from rl_lightning.runtime.ranks import are_many, is_loss_of_another, use_batch_scheduling
+from rl_lightning.tracking.mlflow_tracker import MLflowTracker, TrackConfig, run_folder
 
 _IRRELEVANT_WARNINGS = (
     # A length is what keeps Lightning from fetching ahead; and there are no workers.
@@ -38,38 +51,35 @@ _IRRELEVANT_WARNINGS = (
     # A checkpoint of elsewhere begins a run in a folder of its own; one of a run goes on in its.
     r"The dirpath has changed from",
     r"Checkpoint directory .* exists and is not empty",
+    # Gymnasium's traceback of what a copy in another process raised: one line says it here.
+    r"\x1b\[31mERROR: (Received the following error|Traceback|Raising the last exception)",
     # Between Lightning and torch.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
 
+# What the experiments here share; see --print_config.
+TRAINER_DEFAULTS = {
+    "trainer.accelerator": "cpu",
+    "trainer.num_sanity_val_steps": 0,
+    "trainer.enable_model_summary": False,
+    "trainer.default_root_dir": "runs",
+    "trainer.logger": {"class_path": "rl_lightning.tracking.mlflow_tracker.MLflowTracker"},
+}
+# Each stands in the Trainer's callbacks where it fits the module and the data.
+DEFAULT_CALLBACKS: dict[str, tuple[type[Callback], dict[str, Any]]] = {
+    "target_network": (TargetNetwork, {}),
+    "renew_priorities": (RenewPriorities, {}),
+    "experience_monitor": (ExperienceMonitor, {}),
+    "episode_writer": (EpisodeWriter, {}),
+    "value_pictures": (ValuePictures, {}),
+    "confusion_picture": (ConfusionPicture, {}),
+    "glimpse_pictures": (GlimpsePictures, {}),
+    "checkpoint": (ModelCheckpoint, {"filename": "best-{epoch}"}),
+    "last_checkpoint": (ModelCheckpoint, {"filename": "last", "enable_version_counter": False}),
+    "progress_bar": (TQDMProgressBar, {"refresh_rate": 25}),  # each refresh costs time
+}
+
 _LOST = "another process of this run is gone: what it said before it went is the reason"
-
-
-class _Parser(LightningArgumentParser):
-    """Says what is wrong in one line, where argparse would print pages of usage first."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise ConfigurationError(_essence(message)) from ex
-
-
-def _essence(message: str) -> str:
-    """The lines of a parser's message that name the mistake.
-
-    Where a value may be of several types, jsonargparse lists the complaint of each and
-    then the whole value.
-    """
-    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a path but")
-    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
-    kept = [
-        re.sub(r"^Expected a dot import path string: (.+)", r"there is no class \1", line)
-        for line in lines
-        if not line.startswith(noise) and line != "Expected a <class 'NoneType'>"
-    ]
-    said = re.sub(r'Parser key "([^"]+)":', r"\1:", " ".join(dict.fromkeys(kept)))
-    return "a --config file is empty" if said == "Unexpected config:" else said
 
 
 @contextmanager
@@ -90,19 +100,43 @@ class _CLI(LightningCLI):
         parser.add_argument(
             "--num_threads",
             type=int | None,
-            default=None,
-            help="Threads of torch on the CPU. One is fastest for small networks.",
+            default=1,
+            help="Threads of torch on the CPU; null leaves torch's default. One is fastest for "
+            "small networks.",
         )
+        parser.set_defaults(TRAINER_DEFAULTS)
+        for key, (callback, defaults) in DEFAULT_CALLBACKS.items():
+            parser.add_lightning_class_args(callback, key)
+            parser.set_defaults({f"{key}.{name}": value for name, value in defaults.items()})
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
         for shape in ("environment", "image_shape", "num_classes"):
             parser.link_arguments(
                 f"data.{shape}", f"model.init_args.{shape}", apply_on="instantiate"
             )
 
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand != "fit":
+            parser.add_argument(
+                "--untrained",
+                type=bool,
+                default=False,
+                help="Without --ckpt_path: play with the weights that training would start from.",
+            )
+        return parser
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Read the configuration."""
+        """Read the configuration, and compare the classes that it names."""
         with _configuring():
             super().parse_arguments(parser, args)
+        config = self.config[self.config.subcommand]
+        if not isinstance(config.seed_everything, bool) and config.seed_everything < 0:
+            raise ConfigurationError(
+                f"seed_everything is {config.seed_everything}: it is at least 0"
+            )
+        check_batch_types(_class_of(config.model.class_path), _class_of(config.data.class_path))
 
     def instantiate_classes(self) -> None:
         """Make what the configuration names."""
@@ -121,23 +155,58 @@ class _CLI(LightningCLI):
             torch.set_num_threads(num_threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Give the Trainer safeguards, whole checkpoints, and a progress bar that costs little."""
+        """Give the Trainer the default callbacks that fit, safeguards, and whole checkpoints."""
+        check_pair(self.model, self.datamodule)
         config = self._get(self.config_init, "trainer")
-        given = config.get("callbacks") or []
-        given = given if isinstance(given, list) else [given]
-        if config.get("enable_progress_bar") is not False and not any(
-            isinstance(callback, ProgressBar) for callback in given
-        ):
-            given = [*given, TQDMProgressBar(refresh_rate=25)]
-        kwargs["callbacks"] = [*given, Safeguards()]
-        plugins = config.get("plugins") or []
-        plugins = plugins if isinstance(plugins, list) else [plugins]
-        return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpoints()], **kwargs)
+        for logger in _listed(config.get("logger")):
+            if isinstance(logger, MLflowTracker):
+                logger.name_experiment(self._experiment_name())
+        given = _listed(config.get("callbacks"))
+        for callback in given:
+            if isinstance(callback, NeedsCallback) and (misfit := self._misfit(callback)):
+                raise ConfigurationError(misfit)
+        config["callbacks"] = [*given, *self._default_callbacks(given), Safeguards()]
+        config["plugins"] = [*_listed(config.get("plugins")), AtomicCheckpoints()]
+        return self._instantiate_trainer({**config, **kwargs}, [])
+
+    def _default_callbacks(self, given: list[Callback]) -> Iterator[Callback]:
+        """The defaults that fit module and data, but for those that the YAML lists itself."""
+        trainer = self._get(self.config_init, "trainer")
+        for key in DEFAULT_CALLBACKS:
+            callback = self._get(self.config_init, key)
+            if isinstance(callback, ModelCheckpoint):
+                if trainer.get("enable_checkpointing") is False:
+                    continue
+                if key == "checkpoint" and callback.monitor is None:
+                    if (monitored := getattr(self.model, "monitor", None)) is None:
+                        continue
+                    callback = self._best_checkpoint(*monitored)
+                yield callback
+            elif isinstance(callback, ProgressBar):
+                unwanted = trainer.get("enable_progress_bar") is False
+                if not unwanted and not any(isinstance(each, ProgressBar) for each in given):
+                    yield callback
+            elif not any(type(each) is type(callback) for each in given) and not self._misfit(
+                callback
+            ):
+                yield callback
+
+    def _experiment_name(self) -> str:
+        algorithm = getattr(self.model, "algorithm", type(self.model).__name__)
+        task = getattr(self.datamodule, "task", type(self.datamodule).__name__)
+        return f"{algorithm}-{task}"
+
+    def _misfit(self, callback: NeedsCallback) -> str | None:
+        return callback.misfit(self.model, self.datamodule)
+
+    def _best_checkpoint(self, monitor: str, mode: str) -> ModelCheckpoint:
+        settings = self._get(self.config, "checkpoint").as_dict()
+        return ModelCheckpoint(**{**settings, "monitor": monitor, "mode": mode})
 
     def after_instantiate_classes(self) -> None:
         """Find and look into the checkpoint, and go on with its run."""
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cpu":
-            let_threads_finish()
+            use_batch_scheduling()
         asked = self._get(self.config, "ckpt_path")
         trackers = [each for each in self.trainer.loggers if isinstance(each, MLflowTracker)]
         if asked == "last" and trackers:
@@ -148,9 +217,16 @@ class _CLI(LightningCLI):
                 "--ckpt_path last is looked for in the runs of the MLflowTracker, and there is "
                 "none in trainer.logger: give the checkpoint's path"
             )
-        if asked is None or asked in ("best", "last", "hpc", "registry"):
+        if asked is None:
+            if self.subcommand != "fit" and not self._get(self.config, "untrained"):
+                raise ConfigurationError(
+                    f"{self.subcommand} needs --ckpt_path, a checkpoint or last: without it the "
+                    "weights would be untrained; --untrained true asks for that"
+                )
             return
-        _check_fits(Path(asked), self.model)
+        if asked in ("best", "last", "hpc", "registry"):
+            return
+        check_checkpoint(Path(asked), self.model)
         if self.subcommand == "fit":
             for tracker in trackers:
                 tracker.go_on_with(Path(asked))
@@ -170,24 +246,16 @@ class _CLI(LightningCLI):
         print(", ".join(said), flush=True)
 
 
-def _check_fits(path: Path, model: LightningModule) -> None:
-    """Compare a checkpoint with the module before anything starts.
+def _class_of(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    found: type = getattr(importlib.import_module(module), name)
+    return found
 
-    Raises:
-        ConfigurationError: If the file is missing, unreadable or of another network.
-    """
-    saved = load_plain(path)
-    if not isinstance(saved, dict) or "state_dict" not in saved:
-        raise ConfigurationError(f"{path} holds no weights: take one from a run's checkpoints")
-    weights = saved["state_dict"]
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    for name in sorted(shapes.keys() | weights.keys()):
-        theirs = tuple(weights[name].shape) if name in weights else None
-        if theirs != shapes.get(name):
-            raise ConfigurationError(
-                f"checkpoint {path} does not fit this configuration: {name} is {theirs} there and "
-                f"{shapes.get(name)} here: use the configuration that the checkpoint was made with"
-            )
+
+def _listed(value: Any) -> list[Any]:
+    if value is None or isinstance(value, bool):
+        return []
+    return [*value] if isinstance(value, list | tuple) else [value]
 
 
 def main(args: list[str] | None = None) -> int:
@@ -204,12 +272,12 @@ def main(args: list[str] | None = None) -> int:
             save_config_callback=TrackConfig,
             save_config_kwargs={"save_to_log_dir": False},
             auto_configure_optimizers=False,
-            parser_class=_Parser,
+            parser_class=OneLineParser,
             parser_kwargs={"prog": "python -m rl_lightning"},
             args=args,
         )
     except StoppedError as stopped:
-        _say(f"rl_lightning: {stopped}")
+        rank_zero_only(_say)(f"rl_lightning: {stopped}")
         return 128 + stopped.signum
     except Exception as error:
         if is_loss_of_another(error):
@@ -217,12 +285,13 @@ def main(args: list[str] | None = None) -> int:
             return 1
         if (said := _error_for_people(error)) is None:
             raise
-        _say(f"rl_lightning: error: {one_line(str(said))}")
+        # Every rank reads the configuration, but once they run together, one alone may fail.
+        say = _say if are_many() else rank_zero_only(_say)
+        say(f"rl_lightning: error: {one_line(str(said))}")
         return 1 if isinstance(said, RunError) else 2
     return 0
 
 
-@rank_zero_only
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from rl_lightning.callbacks.confusion_picture import ConfusionPicture
-from rl_lightning.errors import ConfigurationError
 from rl_lightning.modules import A2C
 from rl_lightning.modules.image_classifiers import FullyConnectedClassifier
+from rl_lightning.runtime.errors import ConfigurationError
+from specs import spec
 
 
 class AlwaysTwo(FullyConnectedClassifier):
@@ -50,12 +51,6 @@ def test_it_draws_the_true_classes_as_rows(tmp_path: Path, drawn: list[Figure]) 
 
 
 def test_it_refuses_what_names_no_classes(tmp_path: Path) -> None:
-    spec = {
-        "env_id": "x",
-        "observation_shape": (2,),
-        "num_observations": None,
-        "num_actions": 2,
-        "action_shape": (),
-    }
-    with pytest.raises(ConfigurationError, match="take it out of"):
-        ConfusionPicture().setup(make_trainer(tmp_path), A2C(spec), "test")  # type: ignore[arg-type]
+    said = "counts its answers while it is tested, and A2C is not one: take ConfusionPicture out of"
+    with pytest.raises(ConfigurationError, match=said):
+        ConfusionPicture().setup(make_trainer(tmp_path), A2C(spec(num_actions=2)), "test")

@@ -11,16 +11,16 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from rl_lightning.callbacks.glimpse_figures import HEATMAP_BINS, location_counts, prepare
 from rl_lightning.callbacks.glimpse_pictures import GlimpsePictures
-from rl_lightning.errors import ConfigurationError
-from rl_lightning.modules.glimpse import GlimpseTrace
 from rl_lightning.modules.image_classifiers import FullyConnectedClassifier
 from rl_lightning.modules.ram import RecurrentAttentionModel
+from rl_lightning.networks.glimpse import GlimpseTrace
+from rl_lightning.runtime.errors import ConfigurationError
 
 
 def make() -> RecurrentAttentionModel:
     torch.manual_seed(0)
     return RecurrentAttentionModel(
-        (1, 16, 16), 4, num_glimpses=3, glimpse_size=4, num_scales=2, hidden_size=16, seed=1
+        (1, 16, 16), 4, num_glimpses=3, glimpse_size=4, num_scales=2, hidden_size=16
     )
 
 
@@ -112,7 +112,9 @@ def test_location_counts_are_rows_of_y_and_columns_of_x() -> None:
 
 def test_a_model_without_glimpses_and_nonsense_are_refused(tmp_path: Path) -> None:
     control = FullyConnectedClassifier((1, 16, 16), 4)
-    with pytest.raises(ConfigurationError, match="has no glimpses"):
+    with pytest.raises(
+        ConfigurationError, match="shows where it looks, and FullyConnectedClassifier is not"
+    ):
         make_trainer(tmp_path, logger=False).predict(control, loader())
     with pytest.raises(ConfigurationError, match="at least 1"):
         GlimpsePictures(num_images=0)

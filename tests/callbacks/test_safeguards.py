@@ -7,10 +7,10 @@ import pytest
 import torch
 from lightning import Callback
 
-from rl_lightning.checkpoints import load_plain, save_atomically
 from rl_lightning.cli import main
-from rl_lightning.errors import ConfigurationError, RunError
 from rl_lightning.modules import A2C
+from rl_lightning.runtime.checkpoints import load_plain, save_atomically
+from rl_lightning.runtime.errors import ConfigurationError, RunError
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "a2c" / "cartpole.yaml")
 TINY = [
@@ -43,14 +43,12 @@ def test_a_signal_ends_with_a_checkpoint_and_says_so(
     assert main(TINY) == 128 + signum
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"rl_lightning: {name} stopped the run at update 6 and environment step")
-    last = Path(said.split(": ")[2].split(" is of")[0])
+    last = Path(said.split(": ")[2].split(" is the last")[0])
     assert load_plain(last)["global_step"] == 4
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_a_loss_that_is_no_number_stops_before_the_weights_know(
-    working_folder, store, monkeypatch, capsys
-):
+def test_a_nan_loss_stops_before_it_changes_the_weights(working_folder, store, monkeypatch, capsys):
     at_update(monkeypatch, 6, lambda agent: agent.value_head.weight.data.fill_(torch.nan))
     assert main(TINY) == 1
     said = capsys.readouterr().err.splitlines()[-1]
@@ -61,9 +59,7 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_know(
     assert all(torch.isfinite(values).all() for values in weights)
 
 
-def test_weights_that_are_no_numbers_replace_no_checkpoint(
-    working_folder, store, monkeypatch, capsys
-):
+def test_infinite_weights_replace_no_checkpoint(working_folder, store, monkeypatch, capsys):
     class Spoil(Callback):
         def on_train_epoch_end(self, trainer, pl_module):
             if trainer.current_epoch == 1:
@@ -98,7 +94,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
     save_atomically({"epoch": 1}, path)
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(RunError, match=r"No space left on device.*make room"):
+    with pytest.raises(RunError, match=r"No space left on device.*free some disk space"):
         save_atomically({"epoch": 2}, path)
     assert load_plain(path) == {"epoch": 1}
     assert [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]

@@ -8,10 +8,10 @@ import torch
 from lightning import Trainer
 from matplotlib.figure import Figure
 
-from rl_lightning.bellman import optimality_sweep
 from rl_lightning.callbacks import MLflowTracker, ValuePictures
 from rl_lightning.callbacks.value_pictures import action_directions, closed_states, draw_values
 from rl_lightning.datamodules import TabularDataModule
+from rl_lightning.functional.bellman import optimality_sweep
 from rl_lightning.modules import ValueIteration
 
 UP, RIGHT, DOWN, LEFT = [-1, 0], [0, 1], [1, 0], [0, -1]
@@ -29,14 +29,15 @@ UP, RIGHT, DOWN, LEFT = [-1, 0], [0, 1], [1, 0], [0, -1]
 def test_directions_are_read_from_the_dynamics(
     env_id: str, env_kwargs: dict[str, Any], directions: list[list[int]]
 ) -> None:
-    data = TabularDataModule(env_id, env_kwargs)
+    data = TabularDataModule(env_id, env_kwargs=env_kwargs)
     assert data.grid_shape is not None
     assert action_directions(data.dynamics, data.grid_shape).tolist() == directions
 
 
 def test_terminals_and_walls_are_closed() -> None:
     env_kwargs = {"size": 3, "walls": [[1, 1]]}
-    closed = closed_states(TabularDataModule("rl_lightning/GridWorld-v0", env_kwargs).dynamics)
+    data = TabularDataModule("rl_lightning/GridWorld-v0", env_kwargs=env_kwargs)
+    closed = closed_states(data.dynamics)
     assert closed.nonzero().flatten().tolist() == [0, 4, 8]
 
 

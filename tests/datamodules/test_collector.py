@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from rl_lightning.datamodules.collector import Collector
-from rl_lightning.datamodules.environments import make_vector_env
-from rl_lightning.datamodules.evaluation import EvaluationDataset, GameDataset, play_episodes
-from rl_lightning.datamodules.replay_ring import ReplayRing
+from rl_lightning.datamodules.evaluation import EpisodeRecordings, EvaluationDataset, play_episodes
+from rl_lightning.environments.making import EnvironmentMaker
+from rl_lightning.replay.ring import ReplayRing
 
 
 class Always:
@@ -21,7 +21,7 @@ class Always:
 
 
 def counting(num_envs=2, **kwargs):
-    collector = Collector(make_vector_env("test/Counting-v0", num_envs, kwargs), gamma=0.9)
+    collector = Collector(EnvironmentMaker("test/Counting-v0", kwargs).make(num_envs), gamma=0.9)
     collector.reset(0)
     return collector
 
@@ -58,7 +58,7 @@ def test_no_sampled_transition_crosses_a_reset():
         assert (batch.rewards == 1).all()
 
 
-def test_games_go_on_between_rollouts():
+def test_episodes_go_on_between_rollouts():
     collector = counting(num_envs=1, lengths=(7,))
     for _ in range(10):
         collector.collect(Always(0), 2)
@@ -66,7 +66,7 @@ def test_games_go_on_between_rollouts():
 
 
 def test_continuous_actions_are_clipped_at_the_environment_alone():
-    collector = Collector(make_vector_env("Pendulum-v1", 2, {}), gamma=0.9)
+    collector = Collector(EnvironmentMaker("Pendulum-v1").make(2), gamma=0.9)
     collector.reset(0)
     seen = []
     inner = collector.envs.step
@@ -78,7 +78,7 @@ def test_continuous_actions_are_clipped_at_the_environment_alone():
 
 def test_first_rollouts_differ_across_seeds_and_repeat():
     def first(seed):
-        collector = Collector(make_vector_env("CartPole-v1", 4, {}), gamma=0.9)
+        collector = Collector(EnvironmentMaker("CartPole-v1").make(4), gamma=0.9)
         collector.reset(seed)
         return collector.collect(Always(0), 5).observations
 
@@ -86,16 +86,16 @@ def test_first_rollouts_differ_across_seeds_and_repeat():
     assert not torch.equal(first(1), first(2))
 
 
-def test_evaluation_plays_one_whole_game_of_every_copy():
-    # Had the first four games to finish been taken, the long ones would be missing.
-    envs = make_vector_env("test/Counting-v0", 4, {"lengths": (2, 50)})
+def test_evaluation_plays_one_whole_episode_of_every_copy():
+    # Had the first four episodes to finish been taken, the long ones would be missing.
+    envs = EnvironmentMaker("test/Counting-v0", {"lengths": (2, 50)}).make(4)
     assert play_episodes(envs, Always(0), 0).lengths.tolist() == [2, 2, 2, 2]
-    games = list(EvaluationDataset(envs, Always(0), [1, 2, 3]))
-    assert [game.lengths.tolist() for game in games] == [[50] * 4, [2] * 4, [50] * 4]
-    assert games[0].returns.tolist() == [50.0] * 4
+    waves = list(EvaluationDataset(envs, Always(0), [1, 2, 3]))
+    assert [wave.lengths.tolist() for wave in waves] == [[50] * 4, [2] * 4, [50] * 4]
+    assert waves[0].returns.tolist() == [50.0] * 4
 
 
-def test_evaluation_of_unequal_games_counts_each_once():
+def test_evaluation_of_unequal_episodes_counts_each_once():
     class Half(Always):
         """The second half of the copies balance a little longer."""
 
@@ -104,15 +104,15 @@ def test_evaluation_of_unequal_games_counts_each_once():
             actions[: len(actions) // 2] = 0
             return actions
 
-    episodes = play_episodes(make_vector_env("CartPole-v1", 6, {}), Half(0), 0)
+    episodes = play_episodes(EnvironmentMaker("CartPole-v1").make(6), Half(0), 0)
     assert episodes.lengths[:3].max() < 15 < episodes.lengths[3:].min()
     assert torch.equal(episodes.returns, episodes.lengths.double())
 
 
-def test_a_recorded_game_is_whole_and_has_a_frame_of_every_observation():
-    envs = make_vector_env("CartPole-v1", 1, {"render_mode": "rgb_array"})
-    game = next(iter(GameDataset(envs, Always(0), 0.9, [3])))
-    steps = len(game.rollout.rewards)
-    assert game.rollout.ends.flatten().tolist() == [False] * (steps - 1) + [True]
-    assert game.rollout.observations.shape == (steps + 1, 1, 4)
-    assert game.frames.shape == (steps + 1, 400, 600, 3)
+def test_a_recorded_episode_is_whole_and_has_a_frame_of_every_observation():
+    envs = EnvironmentMaker("CartPole-v1", {"render_mode": "rgb_array"}).make(1)
+    episode = next(iter(EpisodeRecordings(envs, Always(0), 0.9, [3])))
+    steps = len(episode.rollout.rewards)
+    assert episode.rollout.ends.flatten().tolist() == [False] * (steps - 1) + [True]
+    assert episode.rollout.observations.shape == (steps + 1, 1, 4)
+    assert episode.frames.shape == (steps + 1, 400, 600, 3)

@@ -3,15 +3,16 @@
 import os
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from rl_lightning.datamodules.mnist import EpochOfImages, ImageBatches, MNISTDataModule
+from rl_lightning.datamodules.mnist import MNISTDataModule, as_images
 from rl_lightning.datamodules.mnist_variants import add_clutter, paste, place, shift
-from rl_lightning.errors import ConfigurationError
+from rl_lightning.runtime.errors import ConfigurationError
 
 TRAIN, TEST, VALIDATION = 50, 20, 10
 
@@ -76,15 +77,27 @@ def test_the_last_training_images_validate_and_stay_in_order(folder: Path) -> No
 
 
 @pytest.mark.parametrize("kind", [{"max_shift": 2}, {"image_size": 40, "clutter": 3}])
-def test_an_epoch_is_a_function_of_seed_and_epoch(folder: Path, kind: dict[str, int]) -> None:
+def test_images_are_a_function_of_seed_and_update(folder: Path, kind: dict[str, int]) -> None:
     first = epoch(make(folder, seed=1, **kind))
     again = epoch(make(folder, seed=1, **kind))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], epoch(make(folder, seed=2, **kind))[0])
 
-    later = make(folder, seed=1, **kind)
-    later.current_epoch = lambda: 1  # type: ignore[method-assign]
-    assert not torch.equal(first[0], epoch(later)[0])
+    going_on = make(folder, seed=1, **kind)
+    epoch(going_on)
+    second = epoch(going_on)
+    assert sorted(second[1].tolist()) == sorted(first[1].tolist())
+    assert not torch.equal(first[1], second[1]), "the same order in every epoch"
+    resumed = make(folder, seed=1, **kind)
+    resumed.load_state_dict({"updates": 3})
+    assert all(torch.equal(a, b) for a, b in zip(second, epoch(resumed), strict=True))
+
+
+def test_each_update_draws_places_of_its_own(folder: Path) -> None:
+    # One image in each batch, always the same one, so that its place alone can differ.
+    data = make(folder, validation_images=TRAIN - 1, image_size=60)
+    places = {epoch(data)[0].amax((1, 3)).argmax(1).item() for _ in range(12)}
+    assert len(places) > 3
 
 
 def test_evaluation_images_are_the_same_for_every_seed_and_batch_size(folder: Path) -> None:
@@ -98,30 +111,38 @@ def test_evaluation_images_are_the_same_for_every_seed_and_batch_size(folder: Pa
     assert torch.equal(shifted.splits["test"][0], make(folder).splits["test"][0])
 
 
+def on_rank(folder: Path, rank: int, world_size: int, **kwargs: int) -> MNISTDataModule:
+    data = make(folder, **kwargs)
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)  # type: ignore
+    return data
+
+
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_part_the_images_and_take_the_same_number_of_batches(world_size: int) -> None:
-    images = torch.arange(50, dtype=torch.uint8)[:, None, None].expand(50, 28, 28)
-    for own_epoch in (None, EpochOfImages(lambda digits, _: digits, 1, lambda: 0)):
-        seen, lengths = [], set()
-        for rank in range(world_size):
-            ranked = ImageBatches(images, torch.arange(50), 8, own_epoch, rank, world_size)
-            labels = [labels for _, labels in ranked]
-            assert len(labels) == len(ranked)
-            assert max(map(len, labels)) <= 8
-            lengths.add(len(labels))
-            seen += torch.cat(labels).tolist()
-        assert len(lengths) == 1
-        assert sorted(seen) == list(range(50))
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_ranks_part_the_images_and_take_the_same_number_of_batches(
+    folder: Path, world_size: int, split: str
+) -> None:
+    seen, lengths = [], set()
+    for rank in range(world_size):
+        data = on_rank(folder, rank, world_size, batch_size=8)
+        loader = data.train_dataloader() if split == "train" else data.test_dataloader()
+        images, labels = zip(*loader, strict=True)
+        assert len(labels) == len(loader)
+        assert max(map(len, labels)) <= 8
+        lengths.add(len(labels))
+        seen += [digit.numpy().tobytes() for digit in torch.cat(images)]
+    assert len(lengths) == 1
+    whole = [digit.numpy().tobytes() for digit in as_images(make(folder).splits[split][0])]
+    assert sorted(seen) == sorted(whole)
 
 
-def test_ranks_draw_different_places() -> None:
-    digits = torch.full((8, 28, 28), 255, dtype=torch.uint8)
-    own_epoch = EpochOfImages(lambda images, g: place(images, 60, g), 1, lambda: 0)
+def test_ranks_draw_different_places(folder: Path) -> None:
     first, second = (
-        next(iter(ImageBatches(digits, torch.arange(8), 4, own_epoch, rank, 2)))[0]
+        next(iter(on_rank(folder, rank, 2, image_size=60).train_dataloader())).images
         for rank in range(2)
     )
-    assert not torch.equal(first, second)
+    tops = [images.amax((1, 3)).argmax(1).tolist() for images in (first, second)]
+    assert tops[0] != tops[1]
 
 
 def test_paste_by_hand() -> None:

@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from lightning import LightningModule, Trainer
 
 from rl_lightning.datamodules import ReplayDataModule
-from rl_lightning.errors import ConfigurationError
+from rl_lightning.runtime.errors import ConfigurationError
 
 
 class VersionedPolicy(LightningModule):
@@ -21,6 +24,10 @@ class VersionedPolicy(LightningModule):
     def training_step(self, batch):
         self.learned.append(self.global_step)
         return self.weight * 0
+
+    def on_train_end(self):
+        data = self.trainer.datamodule
+        self.collector, self.statistics = data.collector, data.statistics()
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=1)
@@ -69,14 +76,116 @@ def test_replay_ratio(env_steps_per_update, acted):
     assert policy.acted[3:] == acted
 
 
-def test_games_and_replay_go_on_over_epochs():
+def test_episodes_and_replay_go_on_over_epochs():
     data = replay(env_kwargs={"lengths": (7,)}, num_envs=1, env_steps_per_update=1)
-    run(data, epochs=3)
-    assert data.collector.finished[0] == (7.0, 7)
-    assert data.collector.env_steps == 19  # of 21 rows, two were resets
+    policy = run(data, epochs=3)
+    assert policy.collector.finished[0] == (7.0, 7)
+    assert policy.collector.env_steps == 19  # of 21 rows, two were resets
     assert len(data.ring) == 21
-    games = {"train/return": 7, "train/length": 7}
-    assert data.statistics() == {"env_steps": 19, "replay/size": 21, **games}
+    episodes = {"train/return": 7, "train/length": 7}
+    assert policy.statistics == {"env_steps": 19, "replay/size": 21, **episodes}
+
+
+class Still:
+    """A policy without a Trainer."""
+
+    device = torch.device("cpu")
+
+    def act(self, observations, exploration=None):
+        return torch.zeros(len(observations), dtype=torch.int64)
+
+
+def on_rank(rank=0, world_size=2, **overrides):
+    """A replay whose ring is the same on every rank, and stays so for the updates 1 to 7.
+
+    Its eight copies step together at every eighth update, in an environment without chance.
+    """
+    settings = {"num_envs": 8, "env_steps_per_update": 1, "warmup_env_steps": 320, "batch_size": 32}
+    data = replay(env_kwargs={"lengths": (1000,)}, capacity=1000, **{**settings, **overrides})
+    data.trainer = SimpleNamespace(
+        global_rank=rank, world_size=world_size, lightning_module=Still()
+    )
+    data.setup("fit")
+    return data
+
+
+def rows_drawn(data, epochs=1):
+    """The rows that each update's minibatch holds, by their step of the episode."""
+    batches = [batch for _ in range(epochs) for batch in data.train_dataloader()]
+    return [batch.observations[:, 1].tolist() for batch in batches]
+
+
+def test_every_update_and_every_rank_draws_rows_of_its_own():
+    drawn = {rank: rows_drawn(on_rank(rank, updates_per_epoch=8)) for rank in range(2)}
+    assert len({tuple(rows) for rows in drawn[0] + drawn[1]}) == 16
+    assert len(set(drawn[0][1])) > 10, "the rows of a minibatch are not drawn at random"
+    assert drawn[0] == rows_drawn(on_rank(0, updates_per_epoch=8))
+    assert drawn[0] != rows_drawn(on_rank(0, updates_per_epoch=8, seed=1))
+
+
+def test_the_length_of_an_epoch_changes_no_draw():
+    whole = rows_drawn(on_rank(updates_per_epoch=12))
+    assert rows_drawn(on_rank(updates_per_epoch=3), epochs=4) == whole
+
+
+def prioritised(world_size=1, **overrides):
+    """A prioritised replay, of which a row's priority is 1 more than its step of the episode."""
+    settings = {"priority_exponent": 1.0, "importance_exponent": 0.4, "batch_size": 1000}
+    data = on_rank(0, world_size, **{**settings, "importance_env_steps": 1000, **overrides})
+    data.updates = 1
+    batch = data.next_batch()  # new rows have equal priorities, so that 1,000 shares hit each
+    assert set(batch.observations[:, 1].tolist()) == set(range(40))
+    data.renew_priorities(batch.observations[:, 1] + 1)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("world_size", "env_steps", "beta"),
+    [(1, 0, 0.4), (1, 250, 0.55), (2, 250, 0.7), (4, 250, 1.0), (1, 10**6, 1.0)],
+)
+@pytest.mark.parametrize("draw", ["next_batch", "sample"])
+def test_importance_weights_follow_the_steps_of_all_ranks(world_size, env_steps, beta, draw):
+    data = prioritised(world_size)
+    data.collector.env_steps = env_steps
+    rng = np.random.default_rng(0)
+    batch = data.next_batch() if draw == "next_batch" else data.sample(rng)
+    priorities = batch.observations[:, 1] + 1
+    expected = (priorities / priorities.min()) ** -beta
+    torch.testing.assert_close(batch.importance_weights, expected, rtol=1e-4, atol=0)
+    assert batch.importance_weights.max() == 1
+    assert batch.importance_weights.dtype == torch.float32
+
+
+def test_importance_weights_are_divided_by_the_greatest_of_each_minibatch():
+    data = prioritised()
+    data.batch_size = 4
+    for update in range(2, 8):
+        data.updates = update
+        batch = data.next_batch()
+        assert batch.observations[:, 1].min() > 0, "the least priority of all is in the minibatch"
+        assert batch.importance_weights.max() == 1
+        data.renew_priorities(batch.observations[:, 1] + 1)
+
+
+def test_beta_grows_while_experience_is_collected():
+    data = prioritised(updates_per_epoch=56, importance_env_steps=400)
+    data.updates = 0
+    betas = []
+    for batch in data.train_dataloader():
+        known = batch.observations[:, 1] < 40  # later rows came with the greatest priority so far
+        priorities = batch.observations[known, 1].double() + 1
+        weights = batch.importance_weights[known].double()
+        least, greatest = priorities.argmin(), priorities.argmax()
+        ratio = (priorities[greatest] / priorities[least]).log()
+        betas.append(-((weights[greatest] / weights[least]).log() / ratio).item())
+        data.renew_priorities(batch.observations[:, 1] + 1)
+    # Each eighth update steps eight copies, after 320 environment steps of warm-up.
+    expected = [min(1.0, 0.4 + 0.6 * (320 + 8 * (1 + t // 8)) / 400) for t in range(56)]
+    assert betas == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_uniform_draw_has_no_importance_weights():
+    assert on_rank().next_batch().importance_weights is None
 
 
 @pytest.mark.parametrize(

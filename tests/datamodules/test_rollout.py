@@ -9,9 +9,10 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
+from rl_lightning.datamodules.collector import Collector
 from rl_lightning.datamodules.rollout import RolloutDataModule
-from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import Exploration, Rollout
+from rl_lightning.runtime.errors import ConfigurationError
 
 LONGEST = 7
 
@@ -61,6 +62,9 @@ class Versioned(LightningModule):
         self.batches.append(batch)
         return self.weight * 0
 
+    def on_train_end(self) -> None:
+        self.collector: Collector = self.trainer.datamodule.collector  # type: ignore[attr-defined]
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=1.0)
 
@@ -90,7 +94,7 @@ def test_every_rollout_is_played_by_the_policy_of_its_update() -> None:
     assert [batch.actions.unique().tolist() for batch in batches] == [[0], [1]] * 4
 
 
-def test_games_go_on_from_rollout_to_rollout_and_over_epochs() -> None:
+def test_episodes_go_on_from_rollout_to_rollout_and_over_epochs() -> None:
     data = RolloutDataModule("Counting-v0", num_envs=3, rollout_length=2, updates_per_epoch=3)
     batches = fit(data, Versioned(), epochs=2)
     for before, after in itertools.pairwise(batches):
@@ -132,25 +136,25 @@ def test_whole_episodes_do_not_favour_short_ones() -> None:
     data = RolloutDataModule(
         "Counting-v0", num_envs=500, episodes_per_update=500, updates_per_epoch=1
     )
-    (batch,) = fit(data, Versioned())
+    module = Versioned()
+    (batch,) = fit(data, module)
     lengths = batch.mask.sum(0).double()
     assert lengths.mean().item() == pytest.approx((1 + LONGEST) / 2, abs=4 * 2 / 500**0.5)
-    assert data.collector is not None
-    finished = [length for _, length in data.collector.finished]
+    finished = [length for _, length in module.collector.finished]
     assert len(finished) == 100
     assert (batch.ends & batch.mask).sum() == 500
 
 
-def test_only_the_asked_for_games_are_rated() -> None:
+def test_only_the_asked_for_episodes_are_counted() -> None:
     data = RolloutDataModule(
         "Counting-v0", num_envs=20, episodes_per_update=20, updates_per_epoch=1
     )
-    (batch,) = fit(data, Versioned())
-    assert data.collector is not None
-    rated = sorted(data.collector.finished)
+    module = Versioned()
+    (batch,) = fit(data, module)
+    counted = sorted(module.collector.finished)
     lengths = batch.mask.sum(0)
     returns = (batch.rewards * batch.mask).sum(0)
-    assert rated == sorted(zip(returns.tolist(), lengths.tolist(), strict=True))
+    assert counted == sorted(zip(returns.tolist(), lengths.tolist(), strict=True))
 
 
 def test_each_whole_episode_batch_has_starts_of_its_own() -> None:
@@ -174,7 +178,7 @@ def test_each_whole_episode_batch_has_starts_of_its_own() -> None:
     assert lengths != [batch.observations[0, :, 1].tolist() for batch in other]
 
 
-def test_ranks_see_different_games(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_see_different_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = []
     for rank in (0, 1):
         monkeypatch.setattr(RolloutDataModule, "rank", rank)
@@ -187,9 +191,9 @@ def test_ranks_see_different_games(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_environment_steps_are_counted_without_reset_rows() -> None:
     data = RolloutDataModule("Counting-v0", num_envs=3, rollout_length=10, updates_per_epoch=2)
-    batches = fit(data, Versioned())
-    assert data.collector is not None
-    assert data.collector.env_steps == sum(int(batch.mask.sum()) for batch in batches)
+    module = Versioned()
+    batches = fit(data, module)
+    assert module.collector.env_steps == sum(int(batch.mask.sum()) for batch in batches)
 
 
 @pytest.mark.parametrize(

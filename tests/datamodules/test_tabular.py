@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from rl_lightning.bellman import Dynamics
 from rl_lightning.cli import main
 from rl_lightning.datamodules import TabularDataModule
-from rl_lightning.datamodules.dynamics import (
+from rl_lightning.environments.dynamics import (
     check_endings,
     check_outcomes,
     read_initial,
     read_outcomes,
     to_tensors,
 )
-from rl_lightning.errors import ConfigurationError
-from rl_lightning.gridworld import GridWorld
+from rl_lightning.environments.gridworld import GridWorld
+from rl_lightning.functional.bellman import Dynamics
+from rl_lightning.runtime.errors import ConfigurationError
 
 ENVIRONMENTS: list[tuple[str, dict[str, Any], int, int]] = [
     ("rl_lightning/GridWorld-v0", {"size": [4, 5], "slip": 0.3, "walls": [[1, 1]]}, 20, 4),
@@ -33,7 +33,7 @@ ENVIRONMENTS: list[tuple[str, dict[str, Any], int, int]] = [
 def test_tensors_hold_what_the_table_says(
     env_id: str, env_kwargs: dict[str, Any], states: int, actions: int
 ) -> None:
-    dynamics = TabularDataModule(env_id, env_kwargs, gamma=0.9).dynamics
+    dynamics = TabularDataModule(env_id, env_kwargs=env_kwargs, gamma=0.9).dynamics
     table = gym.make(env_id, **env_kwargs).unwrapped.P  # type: ignore[attr-defined]
     matrix = np.zeros((states, actions, states))
     rewards = np.zeros((states, actions))
@@ -75,7 +75,7 @@ def test_an_epoch_is_so_many_sweeps_over_the_same_dynamics() -> None:
 
 
 def test_grids_say_their_shape() -> None:
-    shapes = [TabularDataModule(env_id, kw).grid_shape for env_id, kw, _, _ in ENVIRONMENTS]
+    shapes = [TabularDataModule(i, env_kwargs=kw).grid_shape for i, kw, _, _ in ENVIRONMENTS]
     assert shapes == [(4, 5), (4, 4), (8, 8), (4, 12), None, None]
 
 
@@ -109,7 +109,7 @@ def check(env: Any) -> None:
         ),
         (SimpleNamespace(P=table((np.nan, 1, 0.0, True))), "has the probability nan"),
         (SimpleNamespace(P=table((1.0, 1, np.inf, True))), "has the reward inf"),
-        (SimpleNamespace(P=table((1.0, 0, -1.0, False))), "from state 0 no game can end"),
+        (SimpleNamespace(P=table((1.0, 0, -1.0, False))), "from state 0 no episode can end"),
     ],
 )
 def test_bad_dynamics_are_named_in_one_line(env: Any, message: str) -> None:
@@ -134,7 +134,7 @@ def test_endings_are_found_from_afar() -> None:
     grid = GridWorld(size=60, terminals=[[0, 0]])
     check_endings("grid", grid.transitions(), 3600)
     walled = GridWorld(size=60, terminals=[[0, 0]], walls=[[58, 59], [59, 58]])
-    with pytest.raises(ConfigurationError, match="from state 3599 no game can end"):
+    with pytest.raises(ConfigurationError, match="from state 3599 no episode can end"):
         check_endings("grid", walled.transitions(), 3600)
 
 

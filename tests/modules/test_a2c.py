@@ -6,18 +6,15 @@ from lightning import Trainer, seed_everything
 from torch import Tensor
 
 from rl_lightning.datamodules.rollout import RolloutDataModule
-from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import EnvironmentSpec, Exploration, Rollout
 from rl_lightning.modules.a2c import A2C
-from rl_lightning.modules.rmsprop import RMSpropTF
+from rl_lightning.optimizers.rmsprop_tf import RMSpropTF
+from rl_lightning.runtime.errors import ConfigurationError
+from specs import spec
 
 GAMMA = 0.9
-DISCRETE = EnvironmentSpec(
-    env_id="x", observation_shape=(3,), num_observations=None, action_shape=(), num_actions=2
-)
-CONTINUOUS = EnvironmentSpec(
-    env_id="x", observation_shape=(3,), num_observations=None, action_shape=(2,), num_actions=None
-)
+DISCRETE = spec("x", (3,), num_observations=None, action_shape=(), num_actions=2)
+CONTINUOUS = spec("x", (3,), num_observations=None, action_shape=(2,), num_actions=None)
 
 
 def rollout(environment: EnvironmentSpec, steps: int = 5, copies: int = 4) -> Rollout:
@@ -191,22 +188,6 @@ def test_the_critic_learns_at_a_rate_of_its_own(shared_body: bool) -> None:
     assert len(critic["params"]) == (2 if shared_body else 6)
     both = {id(p) for p in [*actor["params"], *critic["params"]]}
     assert both == {id(p) for p in module.parameters()}
-
-
-def test_learning_rates_fall_to_nothing_by_the_end_of_the_run() -> None:
-    data = RolloutDataModule("CartPole-v1", num_envs=2, rollout_length=2, updates_per_epoch=10)
-    module = A2C(data.environment, anneal_learning_rates=True)
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=2,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, data)
-    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=2e-6)
 
 
 def test_a_checkpoint_rebuilds_the_agent_without_an_environment(tmp_path) -> None:

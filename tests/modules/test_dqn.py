@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -6,19 +7,12 @@ from lightning import Trainer, seed_everything
 
 from rl_lightning.callbacks import TargetNetwork
 from rl_lightning.datamodules import ReplayDataModule
-from rl_lightning.errors import ConfigurationError
-from rl_lightning.experience import EnvironmentSpec, Exploration, Transitions
+from rl_lightning.experience import Exploration, Transitions
 from rl_lightning.modules import DQN
+from rl_lightning.runtime.errors import ConfigurationError
+from specs import spec
 
-
-def spec(shape=(3,), num_actions=4, num_observations=None):
-    return EnvironmentSpec(
-        env_id="Some-v0",
-        observation_shape=shape,
-        num_observations=num_observations,
-        action_shape=(),
-        num_actions=num_actions,
-    )
+FOUR_ACTIONS = spec(observation_shape=(3,), num_actions=4)
 
 
 def adam(parameters):
@@ -55,7 +49,7 @@ def batch_of(size=6, shape=(3,), num_actions=4):
 @pytest.mark.parametrize("loss", ["squared", "huber"])
 def test_loss_against_a_loop_over_transitions(double, loss):
     torch.manual_seed(0)
-    agent = DQN(spec(), double=double, loss=loss)
+    agent = DQN(FOUR_ACTIONS, double=double, loss=loss)
     agent._trainer = Trainer(logger=False, enable_checkpointing=False, log_every_n_steps=0)
     for parameter in agent.target_network.parameters():
         parameter.add_(torch.randn_like(parameter) / 10)
@@ -68,15 +62,15 @@ def test_loss_against_a_loop_over_transitions(double, loss):
         huber = error - 0.5 if error > 1 else error**2 / 2
         expected.append(error**2 if loss == "squared" else huber)
     torch.testing.assert_close(agent.training_step(batch)["loss"], torch.stack(expected).mean())
-    weighted = batch._replace(weights=torch.rand(6))
-    expected = (torch.stack(expected) * weighted.weights).mean()
+    weighted = batch._replace(importance_weights=torch.rand(6))
+    expected = (torch.stack(expected) * weighted.importance_weights).mean()
     torch.testing.assert_close(agent.training_step(weighted)["loss"], expected)
 
 
 def test_normalised_observations_go_into_every_network_and_are_learned_from_minibatches_alone():
     torch.manual_seed(0)
     raw = batch_of(size=50)
-    agents = [DQN(spec(), double=True, normalise_observations=on) for on in (True, False)]
+    agents = [DQN(FOUR_ACTIONS, double=True, normalise_observations=on) for on in (True, False)]
     normalised, plain = agents
     plain.load_state_dict(normalised.state_dict(), strict=False)
     for agent in agents:
@@ -96,24 +90,24 @@ def test_normalised_observations_go_into_every_network_and_are_learned_from_mini
 
 
 def test_no_gradient_reaches_the_target():
-    agent = DQN(spec(), double=True)
+    agent = DQN(FOUR_ACTIONS, double=True)
     agent._trainer = Trainer(logger=False, enable_checkpointing=False, log_every_n_steps=0)
     batch = batch_of()._replace(observations=torch.zeros(6, 3))
     agent.training_step(batch)["loss"].backward()
     # With zero observations, the first layer could learn through the target alone.
-    assert not agent.q_network.body[0].weight.grad.any()
+    assert not agent.q_network.body[1].weight.grad.any()
     assert all(p.grad is None for p in agent.target_network.parameters())
 
 
 def test_epsilon_counts_environment_steps():
-    agent = DQN(spec(), epsilon_start=1.0, epsilon_end=0.1, epsilon_env_steps=100)
+    agent = DQN(FOUR_ACTIONS, epsilon_start=1.0, epsilon_end=0.1, epsilon_env_steps=100)
     for env_steps, epsilon in ((0, 1.0), (50, 0.55), (100, 0.1), (10**9, 0.1)):
         agent.act(torch.zeros(2, 3), Exploration(env_steps, torch.Generator()))
         assert agent.epsilon == pytest.approx(epsilon)
 
 
 def test_each_copy_explores_by_itself():
-    agent = DQN(spec(), epsilon_start=0.5, epsilon_end=0.5)
+    agent = DQN(FOUR_ACTIONS, epsilon_start=0.5, epsilon_end=0.5)
     greedy = agent.act(torch.zeros(1, 3)).item()
     actions = agent.act(torch.zeros(4000, 3), Exploration(0, torch.Generator().manual_seed(0)))
     assert (actions == greedy).float().mean().item() == pytest.approx(0.5 + 0.5 / 4, abs=0.03)
@@ -134,11 +128,11 @@ def test_target_network_is_copied_every_n_updates_and_frozen():
 
 
 def test_polyak_average():
-    agent = DQN(spec())
+    agent = DQN(FOUR_ACTIONS)
     online = [p.add_(1) for p in [q.detach() for q in agent.q_network.parameters()]]
     before = [p.clone() for p in agent.target_network.parameters()]
-    trainer = Trainer(logger=False, enable_checkpointing=False)
-    TargetNetwork(1, tau=0.25).on_train_batch_end(trainer, agent, None, None, 0)
+    after_an_update = SimpleNamespace(global_step=1)
+    TargetNetwork(1, tau=0.25).on_train_batch_end(after_an_update, agent, None, None, 0)
     for old, new, theta in zip(before, agent.target_network.parameters(), online, strict=True):
         torch.testing.assert_close(new, 0.75 * old + 0.25 * theta)
 
@@ -206,7 +200,10 @@ def test_a_checkpoint_is_plain_and_rebuilds_the_network_without_an_environment(t
 
 @pytest.mark.parametrize("network", ["atari_2013", "nature"])
 def test_atari_networks_take_bytes(network):
-    agent = DQN(spec(shape=(4, 84, 84), num_actions=6), network=network)
+    agent = DQN(
+        spec(observation_shape=(4, 84, 84), observation_dtype="uint8", num_actions=6),
+        network=network,
+    )
     frames = torch.randint(256, (2, 4, 84, 84), dtype=torch.uint8)
     q_values = agent.q_network(frames)
     assert q_values.shape == (2, 6)
@@ -218,7 +215,7 @@ def test_atari_networks_take_bytes(network):
 
 
 def test_dueling_advantages_have_mean_zero():
-    agent = DQN(spec(), dueling=True)
+    agent = DQN(FOUR_ACTIONS, dueling=True)
     observations = torch.randn(5, 3)
     values = agent.q_network.value(agent.q_network.body(observations)).squeeze(1)
     torch.testing.assert_close(agent.q_network(observations).mean(dim=1), values)
@@ -227,10 +224,9 @@ def test_dueling_advantages_have_mean_zero():
 @pytest.mark.parametrize(
     ("environment", "settings", "said"),
     [
-        (spec(num_actions=None), {}, "continuous"),
-        (spec(num_observations=16, shape=()), {}, "discrete observations"),
-        (spec(), {"network": "nature"}, "use network mlp"),
-        (spec(), {"hidden_sizes": (8, 0)}, "hidden_sizes"),
+        (spec(action_shape=(2,)), {}, "continuous"),
+        (FOUR_ACTIONS, {"network": "nature"}, "use network mlp"),
+        (FOUR_ACTIONS, {"hidden_sizes": (8, 0)}, "hidden_sizes"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(environment, settings, said):

@@ -4,18 +4,13 @@ import pytest
 import torch
 from lightning import Trainer, seed_everything
 
-from rl_lightning.bellman import best_actions, optimality_sweep
 from rl_lightning.datamodules import ReplayDataModule, TabularDataModule
-from rl_lightning.experience import EnvironmentSpec, Exploration, Transitions
+from rl_lightning.experience import Exploration, Transitions
+from rl_lightning.functional.bellman import best_actions, optimality_sweep
 from rl_lightning.modules import QLearning
+from specs import spec
 
-SPEC: EnvironmentSpec = {
-    "env_id": "test",
-    "observation_shape": (),
-    "num_observations": 3,
-    "action_shape": (),
-    "num_actions": 2,
-}
+SPEC = spec(observation_shape=(), num_observations=3, num_actions=2)
 
 
 def transitions(*rows: tuple[int, int, float, float, int]) -> Transitions:
@@ -81,7 +76,7 @@ def test_learns_value_iterations_values_from_experience(
     seed_everything(1, verbose=False)
     data = ReplayDataModule(
         env_id,
-        env_kwargs,
+        env_kwargs=env_kwargs,
         num_envs=16,
         gamma=gamma,
         env_steps_per_update=16,
@@ -106,7 +101,7 @@ def test_learns_value_iterations_values_from_experience(
     )
     trainer.fit(module, data)
 
-    dynamics = TabularDataModule(env_id, env_kwargs, gamma=gamma).dynamics
+    dynamics = TabularDataModule(env_id, env_kwargs=env_kwargs, gamma=gamma).dynamics
     optimal = torch.zeros_like(dynamics.rewards)
     for _ in range(1000):
         optimal = optimality_sweep(dynamics, optimal)

@@ -8,70 +8,67 @@ import pytest
 import torch
 from torch import Tensor
 
-from rl_lightning.errors import ConfigurationError
-from rl_lightning.experience import EnvironmentSpec, Rollout
-from rl_lightning.modules.reinforce import Baseline, Reinforce, Weight
+from rl_lightning.experience import Rollout
+from rl_lightning.modules.reinforce import Baseline, Reinforce, Returns
+from rl_lightning.runtime.errors import ConfigurationError
+from specs import spec
 
-TWO_STATES = EnvironmentSpec(
-    env_id="TwoStates",
-    observation_shape=(2,),
-    num_observations=None,
-    action_shape=(),
-    num_actions=2,
-)
+TWO_STATES = spec("TwoStates", (2,), num_observations=None, action_shape=(), num_actions=2)
 GAMMA, HORIZON = 0.5, 4
 # By state and action: the chance to move to state 1, and the reward. Action 1 in state 1 ends.
 TO_ONE = torch.tensor([[0.2, 0.7], [0.6, 0.5]])
 REWARDS = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
 
 
-class Game(NamedTuple):
-    """One of all possible games, with its probability under a policy."""
+class PossibleEpisode(NamedTuple):
+    """One of all possible episodes, with its probability under a policy."""
 
     states: list[int]
     actions: list[int]
     probability: float
 
 
-def all_games(policy: Tensor) -> list[Game]:
-    """Every game from state 0 with its probability under `policy` [state, action]."""
-    games = []
-    unfinished = [Game([0], [], 1.0)]
+def all_episodes(policy: Tensor) -> list[PossibleEpisode]:
+    """Every episode from state 0 with its probability under `policy` [state, action]."""
+    episodes = []
+    unfinished = [PossibleEpisode([0], [], 1.0)]
     for t in range(HORIZON):
         grown = []
-        for game, action, following in itertools.product(unfinished, (0, 1), (0, 1)):
-            state = game.states[-1]
+        for episode, action, following in itertools.product(unfinished, (0, 1), (0, 1)):
+            state = episode.states[-1]
             to_one = TO_ONE[state, action].item()
             chance = policy[state, action].item() * (to_one if following else 1 - to_one)
-            child = Game(
-                [*game.states, following], [*game.actions, action], game.probability * chance
+            child = PossibleEpisode(
+                [*episode.states, following],
+                [*episode.actions, action],
+                episode.probability * chance,
             )
             ended = (state, action) == (1, 1) or t == HORIZON - 1
-            (games if ended else grown).append(child)
+            (episodes if ended else grown).append(child)
         unfinished = grown
-    return games
+    return episodes
 
 
-def naive_weights(game: Game, weight: Weight) -> list[float]:
-    rewards = [REWARDS[s, a].item() for s, a in zip(game.states, game.actions, strict=False)]
-    if weight == "trajectory":
+def naive_returns(episode: PossibleEpisode, kind: Returns) -> list[float]:
+    rewards = [REWARDS[s, a].item() for s, a in zip(episode.states, episode.actions, strict=False)]
+    if kind == "trajectory":
         return [sum(rewards)] * len(rewards)
-    gamma = GAMMA if weight == "discounted" else 1.0
+    gamma = GAMMA if kind == "discounted" else 1.0
     return [
         sum(gamma**k * reward for k, reward in enumerate(rewards[t:])) for t in range(len(rewards))
     ]
 
 
-def as_rollout(games: list[Game]) -> Rollout:
-    """The games side by side, each in a copy of its own and masked once it is over."""
-    copies = len(games)
+def as_rollout(episodes: list[PossibleEpisode]) -> Rollout:
+    """The episodes side by side, each in a copy of its own and masked once it is over."""
+    copies = len(episodes)
     states = torch.zeros(HORIZON + 1, copies, dtype=torch.long)
     actions = torch.zeros(HORIZON, copies, dtype=torch.long)
     ends, mask = torch.zeros(2, HORIZON, copies, dtype=torch.bool)
-    for n, game in enumerate(games):
-        length = len(game.actions)
-        states[: length + 1, n] = torch.tensor(game.states)
-        actions[:length, n] = torch.tensor(game.actions)
+    for n, episode in enumerate(episodes):
+        length = len(episode.actions)
+        states[: length + 1, n] = torch.tensor(episode.states)
+        actions[:length, n] = torch.tensor(episode.actions)
         ends[length - 1, n] = True
         mask[:length, n] = True
     return Rollout(
@@ -85,16 +82,16 @@ def as_rollout(games: list[Game]) -> Rollout:
     )
 
 
-def make_module(weight: Weight, baseline: Baseline) -> Reinforce:
+def make_module(kind: Returns, baseline: Baseline) -> Reinforce:
     """A linear policy, far from uniform, with a baseline that has learned."""
-    module = Reinforce(TWO_STATES, hidden_sizes=(), weight=weight, baseline=baseline)
+    module = Reinforce(TWO_STATES, hidden_sizes=(), returns=kind, baseline=baseline)
     with torch.no_grad():
         module.head.linear.weight.copy_(torch.tensor([[0.5, -0.6], [-0.5, 0.6]]))
     psi, visits = torch.zeros(2, 2)
-    for game in all_games(module.policy(torch.eye(2)).probs):
-        for value, state in zip(naive_weights(game, weight), game.states, strict=False):
-            psi[state] += game.probability * value
-            visits[state] += game.probability
+    for episode in all_episodes(module.policy(torch.eye(2)).probs):
+        for value, state in zip(naive_returns(episode, kind), episode.states, strict=False):
+            psi[state] += episode.probability * value
+            visits[state] += episode.probability
     if module.value_head is not None:
         module.value_head.weight.data.copy_((psi / visits).unsqueeze(0))
     if module.average is not None:
@@ -109,21 +106,21 @@ def gradient(module: Reinforce, batch: Rollout) -> Tensor:
     return -descent.flatten().double()
 
 
-def exact_gradient(module: Reinforce, games: list[Game], weight: Weight) -> Tensor:
-    """E[Σ_t ψ_t ∇ log π(a_t | s_t)], summed over all games by their probability."""
+def exact_gradient(module: Reinforce, episodes: list[PossibleEpisode], kind: Returns) -> Tensor:
+    """E[Σ_t ψ_t ∇ log π(a_t | s_t)], summed over all episodes by their probability."""
     log_policy = module.policy(torch.eye(2)).logits.double()
     objective = sum(
-        game.probability * psi * log_policy[state, action]
-        for game in games
+        episode.probability * psi * log_policy[state, action]
+        for episode in episodes
         for psi, state, action in zip(
-            naive_weights(game, weight), game.states, game.actions, strict=False
+            naive_returns(episode, kind), episode.states, episode.actions, strict=False
         )
     )
     (ascent,) = torch.autograd.grad(objective, module.head.linear.weight)
     return ascent.flatten().double()
 
 
-RUNGS: list[tuple[Weight, Baseline]] = [
+RUNGS: list[tuple[Returns, Baseline]] = [
     ("trajectory", "none"),
     ("reward_to_go", "none"),
     ("discounted", "none"),
@@ -133,29 +130,29 @@ RUNGS: list[tuple[Weight, Baseline]] = [
 
 
 @functools.cache
-def estimates(weight: Weight, baseline: Baseline, batches: int = 400, size: int = 50) -> Tensor:
+def estimates(kind: Returns, baseline: Baseline, batches: int = 400, size: int = 50) -> Tensor:
     """Monte-Carlo estimates [batches, parameters] of the gradient."""
-    module = make_module(weight, baseline)
-    games = all_games(module.policy(torch.eye(2)).probs)
-    probabilities = torch.tensor([game.probability for game in games])
+    module = make_module(kind, baseline)
+    episodes = all_episodes(module.policy(torch.eye(2)).probs)
+    probabilities = torch.tensor([episode.probability for episode in episodes])
     generator = torch.Generator().manual_seed(0)
     drawn = torch.multinomial(probabilities, batches * size, True, generator=generator)
-    columns = as_rollout(games)
+    columns = as_rollout(episodes)
     return torch.stack(
         [
-            gradient(module, Rollout(*(column[:, chosen] for column in columns)))
+            gradient(module, Rollout(*(column[:, chosen] for column in columns[:6])))
             for chosen in drawn.split(size)
         ]
     )
 
 
-@pytest.mark.parametrize(("weight", "baseline"), RUNGS)
-def test_the_estimate_agrees_with_the_exact_gradient(weight: Weight, baseline: Baseline) -> None:
-    module = make_module(weight, baseline)
-    games = all_games(module.policy(torch.eye(2)).probs)
-    assert sum(game.probability for game in games) == pytest.approx(1.0, abs=1e-5)
-    exact = exact_gradient(module, games, weight)
-    drawn = estimates(weight, baseline)
+@pytest.mark.parametrize(("kind", "baseline"), RUNGS)
+def test_the_estimate_agrees_with_the_exact_gradient(kind: Returns, baseline: Baseline) -> None:
+    module = make_module(kind, baseline)
+    episodes = all_episodes(module.policy(torch.eye(2)).probs)
+    assert sum(episode.probability for episode in episodes) == pytest.approx(1.0, abs=1e-5)
+    exact = exact_gradient(module, episodes, kind)
+    drawn = estimates(kind, baseline)
     error = drawn.std(0) / len(drawn) ** 0.5
     assert exact.abs().max() > 10 * error.max(), "too small to see a wrong sign"
     assert ((drawn.mean(0) - exact).abs() < 4 * error).all(), (drawn.mean(0), exact, error)
@@ -165,16 +162,16 @@ def test_the_undiscounted_rungs_ascend_the_expected_return() -> None:
     """∇J of J = Σ_τ p(τ) r(τ), by way of the probabilities alone."""
     module = make_module("trajectory", "none")
     policy = module.policy(torch.eye(2))
-    games = all_games(policy.probs)
-    by_weight = [exact_gradient(module, games, w) for w in ("trajectory", "reward_to_go")]
+    episodes = all_episodes(policy.probs)
+    by_kind = [exact_gradient(module, episodes, kind) for kind in ("trajectory", "reward_to_go")]
     step = 1e-3
 
     def expected_return() -> float:
         with torch.no_grad():
             probabilities = module.policy(torch.eye(2)).probs
         return sum(
-            game.probability * naive_weights(game, "trajectory")[0]
-            for game in all_games(probabilities)
+            episode.probability * naive_returns(episode, "trajectory")[0]
+            for episode in all_episodes(probabilities)
         )
 
     numeric = torch.zeros(4, dtype=torch.float64)
@@ -185,7 +182,7 @@ def test_the_undiscounted_rungs_ascend_the_expected_return() -> None:
         flat[i] -= 2 * step
         numeric[i] = (above - expected_return()) / (2 * step)
         flat[i] += step
-    for exact in by_weight:
+    for exact in by_kind:
         torch.testing.assert_close(exact, numeric, rtol=2e-3, atol=2e-3)
 
 
@@ -196,9 +193,9 @@ def test_the_variance_falls_along_the_ladder() -> None:
 
 def test_discounting_changes_the_estimate() -> None:
     module = make_module("discounted", "none")
-    games = all_games(module.policy(torch.eye(2)).probs)
+    episodes = all_episodes(module.policy(torch.eye(2)).probs)
     discounted, undiscounted = (
-        exact_gradient(module, games, weight) for weight in ("discounted", "reward_to_go")
+        exact_gradient(module, episodes, kind) for kind in ("discounted", "reward_to_go")
     )
     error = estimates("discounted", "value").std(0) / 20
     assert (discounted - undiscounted).abs().max() > 10 * error.max()
@@ -206,18 +203,18 @@ def test_discounting_changes_the_estimate() -> None:
 
 def test_the_moving_average_knows_past_batches_only() -> None:
     module = Reinforce(TWO_STATES, hidden_sizes=(), baseline="moving_average")
-    batch = as_rollout([Game([0, 1, 0, 0, 0], [1, 0, 0, 0], 1.0)])
+    batch = as_rollout([PossibleEpisode([0, 1, 0, 0, 0], [1, 0, 0, 0], 1.0)])
     observations = batch.observations[:-1][batch.mask]
-    first, _ = module.baselines(observations, module.weights(batch)[batch.mask])
+    first, _ = module.baselines(observations, module.returns(batch)[batch.mask])
     assert first.item() == 0.0
-    module.learn_statistics(batch, module.weights(batch))
-    second, _ = module.baselines(observations, module.weights(batch)[batch.mask])
-    assert second.item() == pytest.approx(module.weights(batch)[batch.mask].mean().item())
+    module.learn_statistics(batch, module.returns(batch))
+    second, _ = module.baselines(observations, module.returns(batch)[batch.mask])
+    assert second.item() == pytest.approx(module.returns(batch)[batch.mask].mean().item())
 
 
 def test_the_value_baseline_learns_from_its_own_loss_alone() -> None:
     module = make_module("discounted", "value")
-    losses = module.losses(as_rollout([Game([0, 1, 0, 0, 0], [1, 0, 0, 0], 1.0)]))
+    losses = module.losses(as_rollout([PossibleEpisode([0, 1, 0, 0, 0], [1, 0, 0, 0], 1.0)]))
     critic = [*module.value_head.parameters()]
     assert all(
         g is None

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from rl_lightning.bellman import exact_values, uniform_policy
 from rl_lightning.datamodules import TabularDataModule
-from rl_lightning.datamodules.dynamics import to_tensors
-from rl_lightning.errors import ConfigurationError
-from rl_lightning.gridworld import MOVES, GridWorld
+from rl_lightning.environments.dynamics import to_tensors
+from rl_lightning.environments.gridworld import MOVES, GridWorld
+from rl_lightning.functional.bellman import exact_values, uniform_policy
 from rl_lightning.modules import PolicyEvaluation, ValueIteration
+from rl_lightning.runtime.errors import ConfigurationError
+from specs import spec
 
 Array = npt.NDArray[Any]
 
@@ -73,7 +74,7 @@ def solve(env_id: str, env_kwargs: dict[str, Any], gamma: float, policy: Array) 
 def test_values_solve_the_linear_system_of_the_greedy_policy(
     env_id: str, env_kwargs: dict[str, Any], gamma: float, start: float | None
 ) -> None:
-    data = TabularDataModule(env_id, env_kwargs, gamma=gamma, updates_per_epoch=50)
+    data = TabularDataModule(env_id, env_kwargs=env_kwargs, gamma=gamma, updates_per_epoch=50)
     module = ValueIteration(data.environment)
     trainer = fit(module, data)
     states = torch.arange(len(module.action_values))
@@ -134,9 +135,9 @@ def test_the_greedy_policy_takes_the_shortest_path_from_every_cell() -> None:
 @pytest.mark.parametrize(
     ("env_id", "expected"), [("CliffWalking-v1", -13.0), ("FrozenLake-v1", 1.0)]
 )
-def test_test_plays_whole_games(env_id: str, expected: float) -> None:
+def test_test_plays_whole_episodes(env_id: str, expected: float) -> None:
     env_kwargs = {"is_slippery": False}
-    data = TabularDataModule(env_id, env_kwargs, eval_episodes=2, num_eval_envs=2)
+    data = TabularDataModule(env_id, env_kwargs=env_kwargs, eval_episodes=2, num_eval_envs=2)
     module = ValueIteration(data.environment)
     trainer = fit(module, data)
     (result,) = trainer.test(module, data, verbose=False)
@@ -152,15 +153,7 @@ def test_values_are_distances_in_any_maze(rows: int, columns: int, seed: int) ->
     grid = GridWorld([rows, columns], terminals=cells[:1], walls=cells[2 : 2 + len(cells) // 3])
     gamma = 0.9
     dynamics = to_tensors(grid.transitions(), grid.initial_state_distrib, 4, gamma)
-    module = ValueIteration(
-        {
-            "env_id": "maze",
-            "observation_shape": (),
-            "num_observations": rows * columns,
-            "action_shape": (),
-            "num_actions": 4,
-        }
-    )
+    module = ValueIteration(spec("maze", (), num_observations=rows * columns, num_actions=4))
     for _ in range(300):
         module.action_values.data = module.sweep(dynamics).detach()
     distance = distances(grid)
@@ -218,14 +211,6 @@ def test_a_checkpoint_goes_on_where_it_stopped(tmp_path: Path) -> None:
     torch.testing.assert_close(alone.action_values, first.lightning_module.action_values)
 
 
-def test_no_table_of_continuous_things() -> None:
+def test_continuous_observations_and_actions_have_no_table() -> None:
     with pytest.raises(ConfigurationError, match="Pendulum-v1 has no table"):
-        ValueIteration(
-            {
-                "env_id": "Pendulum-v1",
-                "observation_shape": (3,),
-                "num_observations": None,
-                "action_shape": (1,),
-                "num_actions": None,
-            }
-        )
+        ValueIteration(spec("Pendulum-v1", (3,), action_shape=(1,)))

@@ -4,22 +4,42 @@ import time
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from rl_lightning.metrics import is_logging
+from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.experience import HasStatistics
+from rl_lightning.metrics.logging import is_logging
 
 
-class ExperienceMonitor(Callback):
+class ExperienceMonitor(NeedsCallback):
     """Logs returns, counts and speeds of training, at the logger's interval.
 
     Sets the x-axis of everything that is logged with it to environment steps. Speeds
     leave out the time that validation and checkpoints take.
     """
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock anew after whatever stood between two epochs."""
+    needs_of_data = HasStatistics
+
+    def __init__(self) -> None:
+        self._env_steps = self._updates = 0
+        self._time = self._stopped = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; a run that goes on inside an epoch starts here alone."""
         self._start_clock(trainer, _env_steps(trainer))
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock again after what stood between two epochs."""
+        self._start_clock(trainer, _env_steps(trainer))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        self._stopped = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the validation out, which may stand inside an epoch."""
+        self._time += time.perf_counter() - self._stopped
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -64,8 +84,9 @@ class ExperienceMonitor(Callback):
         self._updates = trainer.global_step
 
 
-def _experience(trainer: Trainer) -> Any:
-    return trainer.datamodule  # type: ignore[attr-defined]
+def _experience(trainer: Trainer) -> HasStatistics:
+    data: HasStatistics = trainer.datamodule  # type: ignore[attr-defined]
+    return data
 
 
 def _env_steps(trainer: Trainer) -> int:

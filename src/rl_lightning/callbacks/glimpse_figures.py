@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from rl_lightning.modules.glimpse import (
+from rl_lightning.networks.glimpse import (
     GlimpseSensor,
     GlimpseTrace,
     foveated_views,

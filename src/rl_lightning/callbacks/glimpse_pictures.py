@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -15,19 +15,21 @@ from rl_lightning.callbacks.glimpse_figures import (
     prepare,
     save_animation,
 )
-from rl_lightning.callbacks.tracking import run_folder, send_file
-from rl_lightning.errors import ConfigurationError
-from rl_lightning.modules.glimpse import GlimpseTrace
-from rl_lightning.modules.ram import RecurrentAttentionModel
+from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.networks.glimpse import GlimpseTrace, TracesGlimpses
+from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.tracking.mlflow_tracker import run_folder, send_file
 
 
-class GlimpsePictures(Callback):
+class GlimpsePictures(NeedsCallback):
     """Shows where the model looks, what it has seen and what it thinks, glimpse by glimpse.
 
     In training the pictures go to the folder `glimpses` of the run, and to MLflow.
     `predict` writes to that of the run whose checkpoint it was given:
     `right` and `wrong` as PNG grid and as GIF, and `heatmaps.png` of the locations.
     """
+
+    needs_of_module = TracesGlimpses
 
     def __init__(self, num_images: int = 6, every_n_epochs: int = 10) -> None:
         """Choose how much to draw.
@@ -49,18 +51,6 @@ class GlimpsePictures(Callback):
         self.traces: dict[str, list[GlimpseTrace]] = {}
         self.counts: Tensor | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a model that has no glimpses.
-
-        Raises:
-            ConfigurationError: If the model is not a RecurrentAttentionModel.
-        """
-        if not isinstance(pl_module, RecurrentAttentionModel):
-            raise ConfigurationError(
-                f"GlimpsePictures cannot draw {type(pl_module).__name__}, which has no glimpses: "
-                "take it out of trainer.callbacks"
-            )
-
     def on_validation_batch_end(
         self,
         trainer: Trainer,
@@ -76,7 +66,7 @@ class GlimpsePictures(Callback):
         wanted = due and batch_idx == 0 and trainer.is_global_zero and trainer.state.fn == "fit"
         if not wanted or trainer.sanity_checking:
             return
-        assert isinstance(pl_module, RecurrentAttentionModel)
+        assert isinstance(pl_module, TracesGlimpses)
         trace = pl_module.predict_step(batch, batch_idx)
         figures = {
             f"epoch_{epoch:03d}.png": draw_grid(
@@ -117,7 +107,7 @@ class GlimpsePictures(Callback):
         """Write the pictures."""
         if not trainer.is_global_zero or self.counts is None:
             return
-        assert isinstance(pl_module, RecurrentAttentionModel)
+        assert isinstance(pl_module, TracesGlimpses)
         folder = _folder(trainer)
         draw_heatmaps(self.counts).savefig(folder / "heatmaps.png")
         for name, traces in self.traces.items():
@@ -125,9 +115,7 @@ class GlimpsePictures(Callback):
                 self._write(folder, name, pl_module, _join(traces))
         rank_zero_info(f"Pictures of glimpses: {folder}")
 
-    def _write(
-        self, folder: Path, name: str, model: RecurrentAttentionModel, trace: GlimpseTrace
-    ) -> None:
+    def _write(self, folder: Path, name: str, model: TracesGlimpses, trace: GlimpseTrace) -> None:
         drawing = prepare(model.sensor, trace)
         draw_grid(drawing, f"{name} answers").savefig(folder / f"{name}.png", dpi=120)
         save_animation(drawing, folder / f"{name}.gif")

@@ -1,17 +1,21 @@
-"""What prioritised replay hears of the learner."""
+"""The priorities of prioritised replay."""
 
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 
-from rl_lightning.experience import Transitions
+from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.experience import GivesTDErrors, HasPriorities, Transitions
 
 
-class RenewPriorities(Callback):
-    """Gives the rows of each minibatch the priority of their TD error.
+class RenewPriorities(NeedsCallback):
+    """Sets the priority of each row of a minibatch by its TD error.
 
-    Goes with the datamodule's `priority_exponent`.
+    Goes with the datamodule's `priority_exponent`; without it there is nothing to set.
     """
+
+    needs_of_module = GivesTDErrors
+    needs_of_data = HasPriorities
 
     def on_train_batch_end(
         self,
@@ -21,7 +25,6 @@ class RenewPriorities(Callback):
         batch: Transitions,
         batch_idx: int,
     ) -> None:
-        """Hand the TD errors back."""
-        priorities = trainer.datamodule.priorities  # type: ignore[attr-defined]
-        if priorities is not None:
-            priorities.renew(outputs["td_error"].cpu().numpy())
+        """Pass the TD errors of the minibatch to the datamodule."""
+        data: HasPriorities = trainer.datamodule  # type: ignore[attr-defined]
+        data.renew_priorities(outputs["td_error"])

@@ -1,4 +1,4 @@
-"""Whatever ends a run before its time leaves a checkpoint to go on from, and one line."""
+"""A run that ends early leaves a checkpoint to go on from, and one line that says why."""
 
 import signal
 import sys
@@ -10,13 +10,13 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from rl_lightning.errors import ConfigurationError, RunError
+from rl_lightning.runtime.errors import ConfigurationError, RunError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StoppedError(BaseException):
-    """A signal stopped the run. Not an Exception: nothing but the end of it may catch it."""
+    """A signal stopped the run. Not an Exception, so that only the command line catches it."""
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
@@ -24,17 +24,17 @@ class StoppedError(BaseException):
 
 
 class Safeguards(Callback):
-    """Stops on signals and on numbers that are none, and says where the run stood.
+    """Stops on signals and on NaN or infinite losses, and says where the run stopped.
 
-    What there is to go on from is the checkpoint of the last epoch: since a resumed run
-    equals one that never stopped, no more than an epoch's time is lost.
+    The run goes on from its last checkpoint. Because a resumed run equals one that never
+    stopped, only the time since that checkpoint is lost.
     """
 
     def __init__(self) -> None:
         self._before: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over from Lightning, whose processes would agree on them first."""
+        """Handle signals in place of Lightning, whose handler waits for every rank first."""
 
         def stop(signum: int, frame: FrameType | None) -> None:
             for each in SIGNALS:
@@ -47,32 +47,32 @@ class Safeguards(Callback):
         self._before = {each: signal.signal(each, stop) for each in SIGNALS}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back."""
-        self._give_signals_back()
+        """Restore the signal handlers."""
+        self._restore_handlers()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Say where a run stood that something else broke; the error itself follows."""
-        self._give_signals_back()
+        """Say where another error stopped the run; the error itself follows."""
+        self._restore_handlers()
         if not isinstance(exception, (StoppedError, RunError, ConfigurationError)):
             line = f"rl_lightning: the run broke{_at(trainer)}: {_kept(trainer)}"
             print(line, file=sys.stderr, flush=True)
 
-    def _give_signals_back(self) -> None:
+    def _restore_handlers(self) -> None:
         while self._before:
             signal.signal(*self._before.popitem())
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Remember what is learned from."""
+        """Keep the batch, to name what is not finite in it."""
         self._batch = batch
 
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
-        """Stop before a loss that is no number reaches the weights."""
+        """Stop before a NaN or infinite loss changes the weights."""
         if not loss.isfinite():
             raise RunError(
                 f"the loss is {loss.item()}{_at(trainer)}, {self._culprit(pl_module)}: "
@@ -83,12 +83,12 @@ class Safeguards(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Never replace a checkpoint by one with weights that are no numbers."""
+        """Never replace a checkpoint by one with NaN or infinite weights or statistics."""
         if (name := _not_finite(pl_module)) is not None:
             raise RunError(f"{name} is not finite{_at(trainer)}: {_kept(trainer)}")
 
     def _culprit(self, pl_module: LightningModule) -> str:
-        """The first thing that the loss was made of and that is not finite."""
+        """The first input of the loss that is not finite."""
         fields = getattr(self._batch, "_fields", range(len(self._batch)))
         for name, values in zip(fields, self._batch, strict=False):
             if isinstance(values, Tensor) and not values.isfinite().all():
@@ -98,8 +98,9 @@ class Safeguards(Callback):
 
 
 def _not_finite(pl_module: LightningModule) -> str | None:
-    for name, parameter in pl_module.named_parameters():
-        if not torch.isfinite(parameter).all():
+    """Name of the first parameter or buffer that holds a NaN or infinite number."""
+    for name, values in (*pl_module.named_parameters(), *pl_module.named_buffers()):
+        if not torch.isfinite(values).all():
             return name
     return None
 
@@ -116,5 +117,5 @@ def _kept(trainer: Trainer) -> str:
     folder = getattr(trainer.checkpoint_callback, "dirpath", None)
     last = Path(folder or "", "last.ckpt")
     if folder is None or not last.is_file():
-        return "no epoch had ended, so begin anew"
-    return f"{last} is of the last epoch, go on from it with --ckpt_path last"
+        return "there is no checkpoint yet, so start again"
+    return f"{last} is the last checkpoint, go on from it with --ckpt_path last"

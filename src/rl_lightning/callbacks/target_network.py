@@ -1,27 +1,31 @@
-"""The target network's renewal."""
+"""The target networks' updates."""
 
-from typing import Any
+from typing import Any, cast
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from rl_lightning.errors import ConfigurationError
+from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.experience import HasTargetNetworks
+from rl_lightning.runtime.errors import ConfigurationError
 
 
-class TargetNetwork(Callback):
-    """Keeps `target_network` behind `q_network`: θ⁻ ← (1 − τ) θ⁻ + τ θ every so many updates.
+class TargetNetwork(NeedsCallback):
+    """Updates target networks: θ⁻ ← (1 − τ) θ⁻ + τ θ every so many updates.
 
     τ = 1 is the hard copy of Mnih et al. 2015; a small τ at every update is the Polyak
-    average of Lillicrap et al. 2016. The target network is a submodule of the agent, so
-    it stands in the checkpoint.
+    average of Lillicrap et al. 2016. The module names its pairs of networks; target networks
+    are submodules of it, so they are in the checkpoint.
 
     Args:
-        every_n_updates: Updates between two renewals.
+        every_n_updates: Optimizer steps between two updates of the target networks.
         tau: τ, in (0, 1].
 
     Raises:
         ConfigurationError: If either is out of range.
     """
+
+    needs_of_module = HasTargetNetworks
 
     def __init__(self, every_n_updates: int = 1_000, tau: float = 1.0) -> None:
         if every_n_updates < 1:
@@ -31,13 +35,20 @@ class TargetNetwork(Callback):
         self.every_n_updates = every_n_updates
         self.tau = tau
         self._average = get_ema_multi_avg_fn(1 - tau)
+        self._seen_updates = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from where the run starts or goes on."""
+        self._seen_updates = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Renew after every `every_n_updates`-th update."""
+        """Update after every `every_n_updates`-th optimizer step."""
+        if trainer.global_step == self._seen_updates:  # gradients are still accumulated
+            return
+        self._seen_updates = trainer.global_step
         if trainer.global_step % self.every_n_updates:
             return
-        target = pl_module.get_submodule("target_network").parameters()
-        online = pl_module.get_submodule("q_network").parameters()
-        self._average([*target], [*online], 0)
+        for online, target in cast(HasTargetNetworks, pl_module).target_networks():
+            self._average([*target.parameters()], [*online.parameters()], 0)

@@ -4,18 +4,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from rl_lightning.bellman import (
+from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.experience import Dynamics, HasActionValues, HasDynamics
+from rl_lightning.functional.bellman import (
     EXACT_STATES,
-    Dynamics,
     best_actions,
     exact_values,
     uniform_policy,
 )
-from rl_lightning.callbacks.tracking import run_folder, send_file
+from rl_lightning.tracking.mlflow_tracker import run_folder, send_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,13 +33,16 @@ class Panel(NamedTuple):
     actions: Tensor  # [S, A] bool: the ones to draw an arrow for
 
 
-class ValuePictures(Callback):
+class ValuePictures(NeedsCallback):
     """Draws the values as a heatmap with the policy's arrows, the random policy's beside.
 
     `fit` and `predict` write `values.png` into the run folder, and `fit` sends it to the
     MLflow run. It needs a `TabularDataModule` over a grid: one whose
     environment has a `shape`, or `nrow` and `ncol`.
     """
+
+    needs_of_module = HasActionValues
+    needs_of_data = HasDynamics
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, and send the picture to MLflow."""
@@ -51,14 +55,15 @@ class ValuePictures(Callback):
             rank_zero_info(f"Values and policy: {path}")
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> Path | None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data: HasDynamics = trainer.datamodule  # type: ignore[attr-defined]
         if not trainer.is_global_zero:
             return None
-        shape = getattr(data, "grid_shape", None)
+        shape = data.grid_shape
         if shape is None:
             rank_zero_info("No picture of the values: the environment is no grid of known shape.")
             return None
-        table: Any = pl_module.action_values
+        assert isinstance(pl_module, HasActionValues)
+        table = pl_module.action_values
         path = run_folder(trainer) / "values.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         draw_values(data.dynamics, table.detach().cpu(), shape).savefig(path)

@@ -1,86 +1,68 @@
 """MNIST, plain, translated and cluttered, as index batches into one uint8 tensor."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from rl_lightning.datamodules.mnist_variants import add_clutter, place, shift
-from rl_lightning.errors import ConfigurationError, one_line
-from rl_lightning.seeding import torch_stream
+from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader
+from rl_lightning.experience import LabelledImages
+from rl_lightning.runtime.errors import ConfigurationError, one_line
+from rl_lightning.runtime.seeding import torch_stream
 
 DIGIT_SIZE = 28
 # The validation and test images never depend on the run's seed: all runs are measured alike.
 EVALUATION_SEED = 0
 
-LabelledImages = tuple[Tensor, Tensor]  # [B, 1, H, W] float32 in [0, 1] and [B] int64
 
+class EvaluationImages(IterableDataset[LabelledImages]):
+    """Whole batches of one split's images, this rank's share of them.
 
-class EpochOfImages(NamedTuple):
-    """What makes one epoch of training unlike the next."""
+    Every rank yields as many batches.
 
-    draw: Callable[[Tensor, torch.Generator], Tensor]  # digits [B, 28, 28] to images [B, H, W]
-    seed: int
-    number: Callable[[], int]  # the current epoch's
-
-    def stream(self, name: str, rank: int = 0) -> torch.Generator:
-        """The random stream of that name in the current epoch."""
-        return torch_stream(self.seed, rank=rank, epoch=self.number(), stream=f"mnist {name}")
-
-
-class ImageBatches(IterableDataset[LabelledImages]):
-    """Whole batches of images, the same number on every rank."""
+    Args:
+        images: [D, H, W] uint8.
+        labels: [D] int64.
+        batch_size: Images of a batch at most, on each rank.
+        rank: This process.
+        world_size: Number of processes.
+    """
 
     def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        batch_size: int,
-        epoch: EpochOfImages | None = None,
-        rank: int = 0,
-        world_size: int = 1,
+        self, images: Tensor, labels: Tensor, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> None:
-        """Share the images out over the ranks.
-
-        Args:
-            images: [D, H, W] uint8.
-            labels: [D] int64.
-            batch_size: Images of a batch at most, on each rank.
-            epoch: Shuffles the images and draws new ones of them; None leaves all as it is.
-            rank: This process.
-            world_size: Number of processes.
-        """
         self.images = images
         self.labels = labels
-        self.epoch = epoch
         self.rank = rank
         self.world_size = world_size
-        per_rank = -(-len(images) // world_size)
-        self.num_batches = -(-per_rank // batch_size)
+        self.num_batches = batches_of_an_epoch(len(images), batch_size, world_size)
 
     def __len__(self) -> int:
-        """Batches of an epoch; the size also keeps Lightning from prefetching."""
+        """Batches."""
         return self.num_batches
 
     def __iter__(self) -> Iterator[LabelledImages]:
-        """One epoch, a function of the epoch's number alone."""
-        indices = torch.arange(len(self.images))
-        if self.epoch is not None:
-            # One order for all ranks, of which each takes its share.
-            indices = torch.randperm(len(indices), generator=self.epoch.stream("order"))
-            drawing = self.epoch.stream("images", self.rank)
-        for batch in indices[self.rank :: self.world_size].tensor_split(self.num_batches):
-            images = self.images[batch]
-            if self.epoch is not None:
-                images = self.epoch.draw(images, drawing)
-            yield images[:, None].float().div_(255), self.labels[batch]
+        """The images in their order."""
+        mine = torch.arange(len(self.images))[self.rank :: self.world_size]
+        for batch in mine.tensor_split(self.num_batches):
+            yield LabelledImages(as_images(self.images[batch]), self.labels[batch])
 
 
-class MNISTDataModule(LightningDataModule):
+def batches_of_an_epoch(num_images: int, batch_size: int, world_size: int) -> int:
+    """Batches on each rank, as few as `batch_size` allows."""
+    per_rank = -(-num_images // world_size)
+    return -(-per_rank // batch_size)
+
+
+def as_images(digits: Tensor) -> Tensor:
+    """Bytes [B, H, W] to floats [B, 1, H, W] in [0, 1]."""
+    return digits[:, None].float().div_(255)
+
+
+class MNISTDataModule(SourceDataModule):
     """Handwritten digits: the first 54,000 train, the next 6,000 validate, 10,000 test.
 
     With `image_size` above 28 every digit stands at a place drawn anew every epoch
@@ -88,6 +70,7 @@ class MNISTDataModule(LightningDataModule):
     The validation and test images are drawn once and for all.
     """
 
+    batch_type = LabelledImages
     num_classes = 10
 
     def __init__(
@@ -114,7 +97,8 @@ class MNISTDataModule(LightningDataModule):
         Raises:
             ConfigurationError: If a number makes no sense.
         """
-        super().__init__()
+        super().__init__(seed)
+        self.save_hyperparameters()
         if image_size < DIGIT_SIZE:
             raise ConfigurationError(
                 f"image_size {image_size} cannot hold a digit: use {DIGIT_SIZE} or more"
@@ -130,7 +114,10 @@ class MNISTDataModule(LightningDataModule):
         self.clutter = clutter
         self.max_shift = max_shift
         self.validation_images = validation_images
-        self.seed = seed
+        kind = "cluttered-" if clutter else "translated-" if image_size > DIGIT_SIZE else ""
+        self.task = f"{kind}MNIST-{image_size}" if kind else "MNIST"
+        self._ordered_epoch = -1
+        self._kept_order = torch.empty(0, dtype=torch.int64)
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}
 
     @property
@@ -145,6 +132,7 @@ class MNISTDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read MNIST once."""
+        super().setup(stage)
         if self.splits:
             return
         digits, labels = load_mnist(self.data_dir, train=True)
@@ -179,34 +167,50 @@ class MNISTDataModule(LightningDataModule):
             digits = shift(digits, self.max_shift, generator)
         return self.draw(digits, self.splits["train"][0], generator)
 
-    def train_dataloader(self) -> DataLoader[LabelledImages]:
-        """Shuffled batches, newly drawn in every epoch."""
-        epoch = EpochOfImages(self.draw_for_training, self.seed, self.current_epoch)
-        return self.batches("train", epoch)
+    def train_dataloader(self) -> WholeBatchLoader[LabelledImages]:
+        """Shuffled batches, the same number on every rank."""
+        num_images = len(self.splits["train"][0])
+        self.updates_per_epoch = batches_of_an_epoch(num_images, self.batch_size, self.world_size)
+        return super().train_dataloader()
+
+    def next_batch(self) -> LabelledImages:
+        """The next images of a shuffled order, drawn anew in every epoch.
+
+        Which images these are depends on the number of batches given before and not on the
+        Trainer's epochs, so that a run can go on inside an epoch.
+        """
+        images, labels = self.splits["train"]
+        epoch, batch = divmod(self.updates, self.updates_per_epoch)
+        indices = self._order(epoch).tensor_split(self.updates_per_epoch)[batch]
+        drawn = self.draw_for_training(images[indices], self.torch_stream("mnist images"))
+        return LabelledImages(as_images(drawn), labels[indices])
+
+    def _order(self, epoch: int) -> Tensor:
+        """This rank's share of an epoch's order of images, which is the same for all ranks."""
+        if self._ordered_epoch != epoch:
+            stream = torch_stream(self.seed, update=epoch, stream="mnist order")
+            order = torch.randperm(len(self.splits["train"][0]), generator=stream)
+            self._kept_order = order[self.rank :: self.world_size]
+            self._ordered_epoch = epoch
+        return self._kept_order
 
     def val_dataloader(self) -> DataLoader[LabelledImages]:
         """The validation images."""
-        return self.batches("validate")
+        return self._batches("validate")
 
     def test_dataloader(self) -> DataLoader[LabelledImages]:
         """The test images."""
-        return self.batches("test")
+        return self._batches("test")
 
     def predict_dataloader(self) -> DataLoader[LabelledImages]:
         """The test images, to look at."""
-        return self.batches("test")
+        return self._batches("test")
 
-    def current_epoch(self) -> int:
-        """The Trainer's, 0 without one."""
-        return self.trainer.current_epoch if self.trainer else 0
-
-    def batches(self, split: str, epoch: EpochOfImages | None = None) -> DataLoader[LabelledImages]:
-        """A loader of whole batches of one split, this rank's share of them."""
-        rank = self.trainer.global_rank if self.trainer else 0
-        world_size = self.trainer.world_size if self.trainer else 1
+    def _batches(self, split: str) -> DataLoader[LabelledImages]:
         images, labels = self.splits[split]
-        dataset = ImageBatches(images, labels, self.batch_size, epoch, rank, world_size)
-        return DataLoader(dataset, batch_size=None)
+        return WholeBatchLoader(
+            EvaluationImages(images, labels, self.batch_size, self.rank, self.world_size)
+        )
 
 
 def load_mnist(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:

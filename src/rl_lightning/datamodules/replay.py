@@ -1,7 +1,6 @@
 """Off-policy experience: transitions sampled from a replay ring."""
 
 import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +8,23 @@ import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader, IterableDataset
+from torch import Tensor
 
-from rl_lightning.datamodules.collector import tensor_dtype
-from rl_lightning.datamodules.environment import (
-    EnvironmentDataModule,
-    require_positive,
-    whole_batches,
-)
-from rl_lightning.datamodules.environments import is_atari, make_vector_env
-from rl_lightning.datamodules.frame_ring import FrameRing
-from rl_lightning.datamodules.priorities import Priorities
-from rl_lightning.datamodules.replay_ring import ReplayRing
-from rl_lightning.datamodules.replay_segments import ReplaySegments
-from rl_lightning.errors import ConfigurationError
+from rl_lightning.datamodules.collecting import CollectingDataModule
+from rl_lightning.datamodules.source import require_positive
+from rl_lightning.environments.making import is_atari
 from rl_lightning.experience import Transitions
-from rl_lightning.exploration import linear_schedule
-from rl_lightning.seeding import numpy_stream
+from rl_lightning.functional.exploration import linear_schedule
+from rl_lightning.replay.frame_ring import FrameRing
+from rl_lightning.replay.priorities import Priorities
+from rl_lightning.replay.ring import ReplayRing
+from rl_lightning.replay.segments import ReplaySegments
+from rl_lightning.runtime.errors import ConfigurationError
 
 REPLAY_FOLDER = "replay"
 
 
-class ReplayDataModule(EnvironmentDataModule):
+class ReplayDataModule(CollectingDataModule):
     """Experience replay: every update collects a little and samples a minibatch of the past.
 
     Source: Mnih et al. 2013, Algorithm 1 (Lin 1993). A checkpoint does not hold the
@@ -40,39 +34,30 @@ class ReplayDataModule(EnvironmentDataModule):
 
     Args:
         env_id: A Gymnasium environment id, such as CartPole-v1.
-        env_kwargs: Keyword arguments for making it.
-        num_envs: Copies that training plays in at once, on each rank.
-        gamma: Discount factor γ.
-        clip_rewards: Whether what is learned from is clipped to ±1; returns never are.
         env_steps_per_update: Environment steps, over this rank's copies, between two
             updates: the inverse of the replay ratio. A multiple or a divisor of `num_envs`.
         batch_size: Transitions of an update, on each rank.
         capacity: Transitions that the ring keeps, on each rank.
         warmup_env_steps: Environment steps before the first update.
         n_step: Steps of reward before the bootstrap.
-        priority_exponent: α of prioritised replay, which the callback RenewPriorities goes
-            with; None draws uniformly.
+        priority_exponent: α of prioritised replay; None draws uniformly. The callback
+            RenewPriorities sets the priorities; the command line adds it.
         importance_exponent: β of its importance weights at first; it grows to 1.
-        importance_env_steps: Environment steps from the one to the other.
+        importance_env_steps: Environment steps from the first β to 1.
         updates_per_epoch: Updates between two validations.
-        replay_device: Where the ring's tensors live.
+        replay_device: Where the ring's tensors are.
         keep_replay: Write the ring to files beside the checkpoint; see docs/resume.md.
-        eval_episodes: Whole games of a validation or test.
-        num_eval_envs: Copies that play them, a divisor of `eval_episodes`.
-        predict_episodes: Games that `predict` plays and records.
-        seed: Of every random stream here; the command line passes --seed_everything.
+        collecting_options: See `CollectingDataModule`.
 
     Raises:
         ConfigurationError: If a value or the environment cannot be used.
     """
 
+    batch_type = Transitions
+
     def __init__(
         self,
         env_id: str,
-        env_kwargs: Mapping[str, Any] | None = None,
-        num_envs: int = 1,
-        gamma: float = 0.99,
-        clip_rewards: bool = False,
         env_steps_per_update: int = 4,
         batch_size: int = 32,
         capacity: int = 100_000,
@@ -84,10 +69,7 @@ class ReplayDataModule(EnvironmentDataModule):
         updates_per_epoch: int = 1_000,
         replay_device: str = "cpu",
         keep_replay: bool = False,
-        eval_episodes: int = 20,
-        num_eval_envs: int = 20,
-        predict_episodes: int = 1,
-        seed: int = 0,
+        **collecting_options: Any,
     ) -> None:
         require_positive(
             env_steps_per_update=env_steps_per_update,
@@ -98,32 +80,8 @@ class ReplayDataModule(EnvironmentDataModule):
             importance_env_steps=importance_env_steps,
             updates_per_epoch=updates_per_epoch,
         )
-        super().__init__(
-            env_id=env_id,
-            env_kwargs=env_kwargs,
-            num_envs=num_envs,
-            gamma=gamma,
-            clip_rewards=clip_rewards,
-            eval_episodes=eval_episodes,
-            num_eval_envs=num_eval_envs,
-            predict_episodes=predict_episodes,
-            seed=seed,
-        )
-        if capacity < batch_size:
-            raise ConfigurationError(
-                f"capacity {capacity} is smaller than batch_size {batch_size}: "
-                "the replay must hold at least one batch"
-            )
-        if env_steps_per_update % num_envs and num_envs % env_steps_per_update:
-            raise ConfigurationError(
-                f"env_steps_per_update {env_steps_per_update} is neither a multiple nor a divisor "
-                f"of num_envs {num_envs}: all copies step together, so choose one that is"
-            )
-        if capacity < num_envs * max(1, env_steps_per_update // num_envs):
-            raise ConfigurationError(
-                f"capacity {capacity} cannot hold what is collected for one update: with num_envs "
-                f"{num_envs} and env_steps_per_update {env_steps_per_update}, raise it"
-            )
+        super().__init__(env_id, **collecting_options)
+        _check_sizes(capacity, batch_size, env_steps_per_update, self.num_envs)
         self.env_steps_per_update = env_steps_per_update
         self.batch_size = batch_size
         self.capacity = capacity
@@ -150,18 +108,19 @@ class ReplayDataModule(EnvironmentDataModule):
         return ReplayRing(self.capacity, self.num_envs, self.n_step, device)
 
     def prepare_data(self) -> None:
-        """Before anything starts, compare the replay with the machine.
+        """Before training starts, compare the replay with the machine.
 
         Raises:
             ConfigurationError: If it has too little memory, saying how much is needed.
         """
         if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
-        envs = make_vector_env(self.env_id, 1, self.env_kwargs)
-        space = envs.single_observation_space
-        envs.close()
-        observation_bytes = int(np.prod(space.shape or ())) * tensor_dtype(space).itemsize
-        needed = self.ring.bytes_needed(observation_bytes)
+        shape, dtype = self.environment["observation_shape"], self.environment["observation_dtype"]
+        action_bytes = 4 * int(np.prod(self.environment["action_shape"]))
+        if self.environment["num_actions"] is not None:
+            action_bytes = 8  # an int64
+        observation_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        needed = self.ring.bytes_needed(observation_bytes, action_bytes)
         on_host = self.ring.device.type == "cpu"
         if on_host:
             needed *= self.trainer.num_devices
@@ -172,12 +131,31 @@ class ReplayDataModule(EnvironmentDataModule):
                 "lower capacity"
             )
 
-    def train_dataloader(self) -> DataLoader[Transitions]:
-        """Whole minibatches, collected and sampled as the Trainer asks."""
-        return whole_batches(ReplayDataset(self))
+    def next_batch(self) -> Transitions:
+        """Collect, where it is time, and sample the minibatch of the next update."""
+        if self.ring.inserted == 0:
+            self._fill()
+        if self.updates % max(1, self.num_envs // self.env_steps_per_update) == 0:
+            steps = max(1, self.env_steps_per_update // self.num_envs)
+            self.ring.extend(self.ready_collector().collect(self.policy, steps))
+        return self.sample(self.numpy_stream("replay"))
+
+    def _fill(self) -> None:
+        collector = self.ready_collector()
+        if collector.env_steps > 0:
+            rank_zero_info(
+                f"The replay is not in the checkpoint: refilling {self.warmup_env_steps:,} "
+                "environment steps with the current policy before the next update."
+            )
+        collector.generator = self.torch_stream("warm-up exploration", self.policy.device)
+        while (
+            self.ring.inserted * self.num_envs < self.warmup_env_steps
+            or not self.ring.has_transitions
+        ):
+            self.ring.extend(collector.collect(self.policy, 1))
 
     def sample(self, rng: np.random.Generator) -> Transitions:
-        """The minibatch of the next update."""
+        """Draw a minibatch from the ring."""
         if self.priorities is None:
             return self.ring.sample(self.batch_size, rng)
         assert self.collector is not None
@@ -185,19 +163,23 @@ class ReplayDataModule(EnvironmentDataModule):
         beta = linear_schedule(env_steps, self.importance_exponent, 1.0, self.importance_env_steps)
         rows, copies, weights = self.priorities.draw(self.batch_size, rng, beta)
         batch = self.ring.gather(rows, copies)
-        return batch._replace(weights=torch.from_numpy(weights).to(self.ring.device))
+        return batch._replace(importance_weights=torch.from_numpy(weights).to(self.ring.device))
+
+    def renew_priorities(self, td_errors: Tensor) -> None:
+        """Set the priorities of the last minibatch by its TD errors [B]."""
+        if self.priorities is not None:
+            self.priorities.renew(td_errors.float().cpu().numpy())
 
     def statistics(self) -> dict[str, float]:
         """Metrics of the experience of all ranks so far, by the names they are logged under."""
         size = float(len(self.ring) * self.collector.world_size) if self.collector else 0.0
         return {**super().statistics(), "replay/size": size}
 
-    def begin_games(self, seed: int) -> None:
-        """Begin a new game in every copy, and let the ring know of it."""
-        super().begin_games(seed)
+    def _start_episodes(self) -> None:
+        super()._start_episodes()
         assert self.collector is not None
         if self.ring.inserted:
-            self.ring.begin_games(self.collector.observations)
+            self.ring.begin_episodes(self.collector.observations)
 
     def rank_state(self) -> dict[str, Any]:
         """What a checkpoint must keep of this rank's experience."""
@@ -233,43 +215,26 @@ class ReplayDataModule(EnvironmentDataModule):
         return self._segments
 
 
+def _check_sizes(capacity: int, batch_size: int, env_steps_per_update: int, num_envs: int) -> None:
+    if capacity < batch_size:
+        raise ConfigurationError(
+            f"capacity {capacity} is smaller than batch_size {batch_size}: "
+            "the replay must hold at least one batch"
+        )
+    if env_steps_per_update % num_envs and num_envs % env_steps_per_update:
+        raise ConfigurationError(
+            f"env_steps_per_update {env_steps_per_update} is neither a multiple nor a divisor "
+            f"of num_envs {num_envs}: all copies step together, so choose one that is"
+        )
+    if capacity < num_envs * max(1, env_steps_per_update // num_envs):
+        raise ConfigurationError(
+            f"capacity {capacity} cannot hold what is collected for one update: with num_envs "
+            f"{num_envs} and env_steps_per_update {env_steps_per_update}, raise it"
+        )
+
+
 def memory_of(device: torch.device) -> int:
     """Bytes of memory that a device has."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-class ReplayDataset(IterableDataset[Transitions]):
-    """One epoch of minibatches.
-
-    Sized, because Lightning fetches one batch ahead of an unsized iterable: each update
-    would then learn from experience of the policy before the last.
-    """
-
-    def __init__(self, data: ReplayDataModule) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        """Updates of an epoch."""
-        return self.data.updates_per_epoch
-
-    def __iter__(self) -> Iterator[Transitions]:
-        """Collect and sample; the games and the ring are the datamodule's and go on."""
-        data, ring = self.data, self.data.ring
-        collector = data.begin_epoch()
-        rng = numpy_stream(data.seed, rank=data.rank, epoch=data.epoch, stream="replay")
-        steps_per_collection = max(1, data.env_steps_per_update // data.num_envs)
-        updates_per_collection = max(1, data.num_envs // data.env_steps_per_update)
-
-        if ring.inserted == 0 and collector.env_steps > 0:
-            rank_zero_info(
-                f"The replay is not in the checkpoint: refilling {data.warmup_env_steps:,} "
-                "environment steps with the current policy before the next update."
-            )
-        while ring.inserted * data.num_envs < data.warmup_env_steps or len(ring) == 0:
-            ring.extend(collector.collect(data.policy, 1))
-        for update in range(len(self)):
-            if update % updates_per_collection == 0:
-                ring.extend(collector.collect(data.policy, steps_per_collection))
-            yield data.sample(rng)

@@ -6,7 +6,6 @@ from rl_lightning.modules.image_classifiers import ConvolutionalClassifier, Full
 from rl_lightning.modules.q_learning import QLearning
 from rl_lightning.modules.ram import RecurrentAttentionModel
 from rl_lightning.modules.reinforce import Reinforce
-from rl_lightning.modules.rmsprop import RMSpropTF
 from rl_lightning.modules.value_iteration import PolicyEvaluation, ValueIteration
 
 __all__ = [
@@ -16,7 +15,6 @@ __all__ = [
     "FullyConnectedClassifier",
     "PolicyEvaluation",
     "QLearning",
-    "RMSpropTF",
     "RecurrentAttentionModel",
     "Reinforce",
     "ValueIteration",

@@ -1,23 +1,20 @@
 """The advantage actor-critic."""
 
-from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import EnvironmentSpec, Rollout
-from rl_lightning.modules.networks import Activation, NetworkName
-from rl_lightning.modules.policy_gradient import Losses, PolicyGradient
-from rl_lightning.ranks import weight_among_ranks
-from rl_lightning.returns import (
+from rl_lightning.functional.returns import (
     generalised_advantages,
     masked_mean,
     n_step_returns,
     standardised,
 )
+from rl_lightning.modules.policy_gradient import Losses, PolicyGradient
+from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.ranks import ddp_scale
 
 
 class A2C(PolicyGradient):
@@ -36,66 +33,29 @@ class A2C(PolicyGradient):
     Source: the lecture's actor-critic algorithm; Mnih et al. 2016; Schulman et al. 2016.
 
     Args:
-        environment: Shapes of the environment; the command line takes them from the data.
-        network: "mlp", or one of the two Atari networks.
-        hidden_sizes: Units of the mlp's hidden layers.
-        activation: Of the mlp.
+        environment: What is known of the environment; the command line takes it from the data.
         advantage: "monte_carlo" sums rewards to the episode's end and bootstraps where it was
             cut off; "n_step" bootstraps after `n_step` steps; "gae" weights all n by λ^n.
         n_step: n.
         gae_lambda: λ in [0, 1].
-        entropy_coefficient: Weight of the policy's entropy, a bonus.
-        value_coefficient: Weight of the critic's loss, which matters to a shared body.
-        normalise_advantages: To zero mean and unit variance in each batch.
-        shared_body: Whether V_φ has the policy's body, or one of its own.
-        normalise_observations: Subtract their running mean and divide by their running σ.
-        normalise_returns: Divide rewards by the running σ of returns.
-        initial_log_std: log σ of continuous actions at first.
-        critic_learning_rate: The lecture's β; None takes the policy's α, the optimizer's `lr`.
-        anneal_learning_rates: Let both fall to 0 over the run, linearly in updates.
-        optimizer: Makes the optimizer from the parameters.
+        policy_options: See `PolicyGradient`.
 
     Raises:
         ConfigurationError: If a value is out of range or no network fits.
     """
 
+    algorithm = "a2c"
+
     def __init__(
         self,
         environment: EnvironmentSpec,
-        network: NetworkName = "mlp",
-        hidden_sizes: Sequence[int] = (64, 64),
-        activation: Activation = "tanh",
         advantage: Literal["monte_carlo", "n_step", "gae"] = "gae",
         n_step: int = 5,
         gae_lambda: float = 0.95,
-        entropy_coefficient: float = 0.0,
-        value_coefficient: float = 0.5,
-        normalise_advantages: bool = False,
-        shared_body: bool = False,
-        normalise_observations: bool = False,
-        normalise_returns: bool = False,
-        initial_log_std: float = 0.0,
-        critic_learning_rate: float | None = None,
-        anneal_learning_rates: bool = False,
-        optimizer: OptimizerCallable = torch.optim.Adam,
+        **policy_options: Any,
     ) -> None:
-        super().__init__(
-            environment=environment,
-            network=network,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            has_critic=True,
-            entropy_coefficient=entropy_coefficient,
-            value_coefficient=value_coefficient,
-            shared_body=shared_body,
-            normalise_observations=normalise_observations,
-            normalise_returns=normalise_returns,
-            initial_log_std=initial_log_std,
-            critic_learning_rate=critic_learning_rate,
-            anneal_learning_rates=anneal_learning_rates,
-            optimizer=optimizer,
-        )
-        self.save_hyperparameters(ignore=["optimizer"])
+        super().__init__(environment, **policy_options)
+        self.add_critic()
         if not 0 <= gae_lambda <= 1:
             raise ConfigurationError(f"gae_lambda is {gae_lambda}: it lies in [0, 1]")
         if n_step < 1:
@@ -103,7 +63,6 @@ class A2C(PolicyGradient):
         self.advantage = advantage
         self.n_step = n_step
         self.gae_lambda = gae_lambda
-        self.normalise_advantages = normalise_advantages
 
     def losses(self, batch: Rollout) -> Losses:
         """The parts of a rollout's loss, each a mean over its steps."""
@@ -119,11 +78,11 @@ class A2C(PolicyGradient):
         padded = torch.cat([batch.actions, batch.actions[-1:]]).flatten(0, 1)
         log_probs = distribution.log_prob(padded).unflatten(0, (steps + 1, copies))[:-1]
         entropies = distribution.entropy().unflatten(0, (steps + 1, copies))[:-1]
-        weight = weight_among_ranks(batch.mask.sum())
+        scale = ddp_scale(batch.mask.sum())
         return Losses(
-            policy=-masked_mean(log_probs * advantages, batch.mask) * weight,
-            value=masked_mean((returns - values[:-1]).square(), batch.mask) * weight,
-            entropy=masked_mean(entropies, batch.mask) * weight,
+            policy=-masked_mean(log_probs * advantages, batch.mask) * scale,
+            value=masked_mean((returns - values[:-1]).square(), batch.mask) * scale,
+            entropy=masked_mean(entropies, batch.mask) * scale,
             returns=returns,
         )
 

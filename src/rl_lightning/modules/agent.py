@@ -1,40 +1,64 @@
-"""What every agent shares: it acts, and its whole games are rated."""
+"""What every agent shares: it acts, and its whole episodes are measured."""
 
 from abc import abstractmethod
+from typing import Any, ClassVar
 
-from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
-from torch.optim import Optimizer
 
-from rl_lightning.experience import Episodes, Exploration, Game
-from rl_lightning.metrics import EpisodeStatistics
-from rl_lightning.modules.normalisation import ObservationNormaliser
+from rl_lightning.experience import (
+    Decision,
+    EnvironmentSpec,
+    Episodes,
+    Exploration,
+    RecordedEpisode,
+)
+from rl_lightning.metrics.episode_statistics import EpisodeStatistics
+from rl_lightning.modules.learner import Learner
+from rl_lightning.networks.normalisation import ObservationNormaliser
+from rl_lightning.runtime.errors import ConfigurationError
 
 
-class Agent(LightningModule):
+class Agent(Learner):
     """A LightningModule that is a `Policy`.
 
     A subclass says how it acts and what its loss is.
 
     Args:
+        environment: What is known of the environment; the command line takes it from the data.
+        normalise_observations: Subtract their running mean and divide by their running σ.
         optimizer: Makes the optimizer from the parameters.
-        normaliser: Of observations, on their way into the networks.
     """
 
-    normaliser: ObservationNormaliser | None
+    monitor: ClassVar[tuple[str, str] | None] = ("val/return", "max")
+    architecture: ClassVar[tuple[str, ...]] = ("environment",)
 
     def __init__(
-        self, optimizer: OptimizerCallable, normaliser: ObservationNormaliser | None = None
+        self,
+        environment: EnvironmentSpec,
+        optimizer: OptimizerCallable,
+        normalise_observations: bool = False,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(ignore=["optimizer"])
+        self.environment = environment
         self._make_optimizer = optimizer
-        self.normaliser = normaliser
+        self.normaliser = self._make_normaliser() if normalise_observations else None
         self._evaluated = EpisodeStatistics()
 
+    def _make_normaliser(self) -> ObservationNormaliser:
+        if self.environment["num_observations"] is not None:
+            raise ConfigurationError(
+                f"normalise_observations is true and {self.environment['env_id']} has Discrete "
+                "observations, which have no mean: set it to false"
+            )
+        return ObservationNormaliser(tuple(self.environment["observation_shape"]))
+
     @abstractmethod
-    def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
-        """Choose an action for each copy; see `rl_lightning.experience.Policy`."""
+    def act(
+        self, observations: Tensor, exploration: Exploration | None = None
+    ) -> Tensor | Decision:
+        """Choose an action for each environment copy; see `rl_lightning.experience.Policy`."""
 
     @abstractmethod
     def values(self, observations: Tensor) -> Tensor:
@@ -43,24 +67,24 @@ class Agent(LightningModule):
     def _normalised(self, observations: Tensor) -> Tensor:
         return observations if self.normaliser is None else self.normaliser(observations)
 
-    def configure_optimizers(self) -> Optimizer:
+    def configure_optimizers(self) -> Any:
         """One optimizer for all that learns."""
         return self._make_optimizer(p for p in self.parameters() if p.requires_grad)
 
     def validation_step(self, batch: Episodes) -> None:
-        """Rate greedy games."""
+        """Measure greedy episodes."""
         self._evaluated.update(batch)
 
     def test_step(self, batch: Episodes) -> None:
-        """Rate greedy games."""
+        """Measure greedy episodes."""
         self._evaluated.update(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the statistics of the games."""
+        """Log the statistics of the episodes."""
         self._log_evaluation("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the statistics of the games."""
+        """Log the statistics of the episodes."""
         self._log_evaluation("test")
 
     def _log_evaluation(self, stage: str) -> None:
@@ -69,6 +93,6 @@ class Agent(LightningModule):
         metrics = {f"{stage}/{name}": value.float() for name, value in statistics.items()}
         self.log_dict(metrics, sync_dist=True)
 
-    def predict_step(self, batch: Game) -> Tensor:
-        """The agent's estimates V(s_t) [T] along a game."""
+    def predict_step(self, batch: RecordedEpisode) -> Tensor:
+        """The agent's estimates V(s_t) [T] along an episode."""
         return self.values(batch.rollout.observations[:-1, 0])

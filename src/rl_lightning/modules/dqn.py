@@ -1,25 +1,27 @@
 """Deep Q-learning with experience replay."""
 
 import copy
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
+from lightning import Callback
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 
-from rl_lightning.errors import ConfigurationError
+from rl_lightning.callbacks.target_network import TargetNetwork
 from rl_lightning.experience import EnvironmentSpec, Exploration, Transitions
-from rl_lightning.exploration import epsilon_greedy, linear_schedule
-from rl_lightning.metrics import is_logging
-from rl_lightning.modules.agent import Agent
-from rl_lightning.modules.networks import NetworkName, QNetwork, make_body
-from rl_lightning.modules.normalisation import ObservationNormaliser
-from rl_lightning.targets import (
+from rl_lightning.functional.exploration import epsilon_greedy, linear_schedule
+from rl_lightning.functional.targets import (
     double_q_target,
     q_learning_target,
     td_error,
     td_loss,
 )
+from rl_lightning.metrics.logging import is_logging
+from rl_lightning.modules.agent import Agent
+from rl_lightning.networks.bodies import NetworkName, make_body
+from rl_lightning.networks.q_network import QNetwork
+from rl_lightning.runtime.errors import ConfigurationError
 
 
 class DQN(Agent):
@@ -27,17 +29,17 @@ class DQN(Agent):
 
     The loss at iteration i is L_i(θ_i) = E[(y_i − Q(s, a; θ_i))²] with
     y_i = r + γ max_a' Q(s', a'; θ_{i−1}). The θ_{i−1} are `target_network`, a frozen
-    copy that the callback `TargetNetwork` renews.
+    copy that the callback `TargetNetwork` renews; DQN adds it where the Trainer has none.
 
     Source: Mnih et al. 2013 and 2015; double: van Hasselt et al. 2016; dueling: Wang
     et al. 2016.
 
     Args:
-        environment: Shapes of the environment; the command line takes them from the data.
+        environment: What is known of the environment; the command line takes it from the data.
         network: "mlp", or one of the two Atari networks, of 2013 and of 2015 ("nature").
         hidden_sizes: Units of the mlp's hidden layers.
         dueling: Split Q into V and the advantages of the actions.
-        double: Let the online network choose the action that the target network rates.
+        double: Let the online network choose the action, and the target network give its value.
         normalise_observations: Subtract their running mean and divide by their running σ.
         loss: "squared", the lecture's, or "huber", whose gradient is the error clipped to ±1.
         epsilon_start: Share of random actions at first.
@@ -48,6 +50,18 @@ class DQN(Agent):
     Raises:
         ConfigurationError: If the actions are not discrete or no network fits.
     """
+
+    algorithm = "dqn"
+
+    batch_type = Transitions
+    gives_td_errors = True
+    architecture: ClassVar[tuple[str, ...]] = (
+        "environment",
+        "network",
+        "hidden_sizes",
+        "dueling",
+        "normalise_observations",
+    )
 
     def __init__(
         self,
@@ -63,11 +77,7 @@ class DQN(Agent):
         epsilon_env_steps: int = 10_000,
         optimizer: OptimizerCallable = torch.optim.Adam,
     ) -> None:
-        shape = tuple(environment["observation_shape"])
-        super().__init__(
-            optimizer, ObservationNormaliser(shape) if normalise_observations else None
-        )
-        self.save_hyperparameters(ignore=["optimizer"])
+        super().__init__(environment, optimizer, normalise_observations)
         num_actions = environment["num_actions"]
         if num_actions is None:
             raise ConfigurationError(
@@ -84,6 +94,15 @@ class DQN(Agent):
         body = make_body(environment, network, hidden_sizes)
         self.q_network = QNetwork(body, num_actions, dueling)
         self.target_network = copy.deepcopy(self.q_network).requires_grad_(False)
+
+    def target_networks(self) -> list[tuple[nn.Module, nn.Module]]:
+        """The online network and its target network."""
+        return [(self.q_network, self.target_network)]
+
+    def configure_callbacks(self) -> list[Callback]:
+        """A target network that nobody renews would keep its first random weights."""
+        given = any(isinstance(each, TargetNetwork) for each in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return [] if given else [TargetNetwork()]
 
     def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
         """ε-greedy with a draw for each copy; greedy without exploration."""
@@ -105,7 +124,9 @@ class DQN(Agent):
         q_values = self.q_network(self._normalised(batch.observations))
         error = td_error(q_values, batch.actions, self._targets(batch))
         losses = td_loss(error, self.loss)
-        loss = (losses if batch.weights is None else losses * batch.weights).mean()
+        if batch.importance_weights is not None:
+            losses = losses * batch.importance_weights
+        loss = losses.mean()
         if self.normaliser is not None:
             self.normaliser.update(batch.observations)
         if is_logging(self.trainer):

@@ -2,20 +2,19 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from rl_lightning.errors import ConfigurationError
-from rl_lightning.metrics import is_logging
-
-LabelledImages = tuple[Tensor, Tensor]  # [B, C, H, W] float32 in [0, 1] and [B] int64
+from rl_lightning.experience import LabelledImages
+from rl_lightning.metrics.logging import is_logging
+from rl_lightning.modules.learner import Learner
+from rl_lightning.runtime.errors import ConfigurationError
 
 
 def error_and_standard_error(confusion: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,8 +31,14 @@ def error_and_standard_error(confusion: Tensor) -> tuple[Tensor, Tensor]:
     return error, torch.sqrt(error * (1 - error) / total)
 
 
-class ImageClassifier(LightningModule):
+class ImageClassifier(Learner):
     """Trains by cross-entropy, reports errors. Subclasses say `forward`: images to logits."""
+
+    algorithm = "classifier"
+
+    batch_type = LabelledImages
+    monitor = ("val/error", "min")
+    architecture: ClassVar[tuple[str, ...]] = ("image_shape", "num_classes")
 
     def __init__(
         self,
@@ -136,7 +141,7 @@ class ImageClassifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, if asked for, its schedule."""
-        optimizer = self.optimizer(self.parameters())
+        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
         if self.lr_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.lr_scheduler(optimizer)}

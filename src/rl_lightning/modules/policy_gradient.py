@@ -2,26 +2,27 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.optim.lr_scheduler import LinearLR
+from torch.optim import Optimizer
 
-from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import EnvironmentSpec, Exploration, Rollout
-from rl_lightning.metrics import is_logging
+from rl_lightning.metrics.logging import is_logging
 from rl_lightning.modules.agent import Agent
-from rl_lightning.modules.distributions import make_head
-from rl_lightning.modules.networks import (
+from rl_lightning.networks.bodies import (
     Activation,
+    FullPrecisionLinear,
     NetworkName,
     initialise_orthogonally,
     make_body,
 )
-from rl_lightning.modules.normalisation import ObservationNormaliser, RunningStatistics
+from rl_lightning.networks.normalisation import ReturnStatistics
+from rl_lightning.networks.policy_heads import make_head
 
 
 class Losses(NamedTuple):
@@ -40,63 +41,74 @@ class PolicyGradient(Agent):
     layer with gain 1 and the policy's with gain 0.01, so that it begins near uniform.
 
     Args:
-        environment: Shapes of the environment; the command line takes them from the data.
+        environment: What is known of the environment; the command line takes it from the data.
         network: "mlp", or one of the two Atari networks.
         hidden_sizes: Units of the mlp's hidden layers.
         activation: Of the mlp.
-        has_critic: Whether there is a V_φ.
-        entropy_coefficient: Weight of the policy's entropy, a bonus.
-        value_coefficient: Weight of the critic's loss.
         shared_body: Whether V_φ has the policy's body, or one of its own.
+        entropy_coefficient: Weight of the policy's entropy, a bonus; the lecture has none.
+        value_coefficient: Weight of the critic's loss, which matters to a shared body.
+        normalise_advantages: To zero mean and unit variance in each batch.
         normalise_observations: Subtract their running mean and divide by their running σ.
         normalise_returns: Divide rewards by the running σ of returns.
-        initial_log_std: log σ of continuous actions at first.
+        initial_log_std: log σ of continuous actions at first, in half the distance between
+            their bounds.
         critic_learning_rate: The lecture's β; None takes the policy's α, the optimizer's `lr`.
-        anneal_learning_rates: Let both fall to 0 over the run, linearly in updates.
         optimizer: Makes the optimizer from the parameters.
 
     Raises:
         ConfigurationError: If no network fits the observations.
     """
 
+    batch_type = Rollout
+    architecture: ClassVar[tuple[str, ...]] = (
+        "environment",
+        "network",
+        "hidden_sizes",
+        "activation",
+        "shared_body",
+        "normalise_observations",
+        "normalise_returns",
+    )
+
     def __init__(
         self,
         environment: EnvironmentSpec,
-        network: NetworkName,
-        hidden_sizes: Sequence[int],
-        activation: Activation,
-        has_critic: bool,
-        entropy_coefficient: float,
-        value_coefficient: float,
-        shared_body: bool,
-        normalise_observations: bool,
-        normalise_returns: bool,
-        initial_log_std: float,
-        critic_learning_rate: float | None,
-        anneal_learning_rates: bool,
-        optimizer: OptimizerCallable,
+        network: NetworkName = "mlp",
+        hidden_sizes: Sequence[int] = (64, 64),
+        activation: Activation = "tanh",
+        shared_body: bool = False,
+        entropy_coefficient: float = 0.0,
+        value_coefficient: float = 0.5,
+        normalise_advantages: bool = False,
+        normalise_observations: bool = False,
+        normalise_returns: bool = False,
+        initial_log_std: float = 0.0,
+        critic_learning_rate: float | None = None,
+        optimizer: OptimizerCallable = torch.optim.Adam,
     ) -> None:
-        shape = tuple(environment["observation_shape"])
-        super().__init__(
-            optimizer, ObservationNormaliser(shape) if normalise_observations else None
-        )
+        super().__init__(environment, optimizer, normalise_observations)
         self.entropy_coefficient = entropy_coefficient
         self.value_coefficient = value_coefficient
+        self.normalise_advantages = normalise_advantages
         self.critic_learning_rate = critic_learning_rate
-        self.anneal_learning_rates = anneal_learning_rates
-        self.body = make_body(environment, network, hidden_sizes, activation)
+        self.shared_body = shared_body
+        self._make_body = partial(make_body, environment, network, hidden_sizes, activation)
+        self.body = self._make_body()
         initialise_orthogonally(self.body)
         self.head = make_head(environment, self.body.features, initial_log_std)
         initialise_orthogonally(self.head, gain=0.01)
         self.critic_body: nn.Module | None = None
         self.value_head: nn.Module | None = None
-        if has_critic:
-            self.value_head = nn.Linear(self.body.features, 1)
-            initialise_orthogonally(self.value_head, gain=1.0)
-            if not shared_body:
-                self.critic_body = make_body(environment, network, hidden_sizes, activation)
-                initialise_orthogonally(self.critic_body)
-        self.return_statistics = RunningStatistics() if normalise_returns else None
+        self.return_statistics = ReturnStatistics() if normalise_returns else None
+
+    def add_critic(self) -> None:
+        """Make V_φ; a subclass without one does not call this."""
+        self.value_head = FullPrecisionLinear(self.body.features, 1)
+        initialise_orthogonally(self.value_head, gain=1.0)
+        if not self.shared_body:
+            self.critic_body = self._make_body()
+            initialise_orthogonally(self.critic_body)
 
     @abstractmethod
     def losses(self, batch: Rollout) -> Losses:
@@ -133,7 +145,7 @@ class PolicyGradient(Agent):
         return self.head.act(features, None if exploration is None else exploration.generator)
 
     def values(self, observations: Tensor) -> Tensor:
-        """V_φ(s) [B] in the environment's rewards; without a critic not a number."""
+        """V_φ(s) [B] in the environment's rewards; NaN without a critic."""
         if self.value_head is None:
             return torch.full((len(observations),), torch.nan, device=self.device)
         return self.critic(self._normalised(observations)) * self.return_scale
@@ -157,7 +169,7 @@ class PolicyGradient(Agent):
     @property
     def return_scale(self) -> Tensor | float:
         """What rewards are divided by."""
-        return 1.0 if self.return_statistics is None else self.return_statistics.std
+        return 1.0 if self.return_statistics is None else self.return_statistics.scale
 
     def learn_statistics(self, batch: Rollout, returns: Tensor) -> None:
         """Take a batch into the running statistics, after it has been learned from.
@@ -173,7 +185,7 @@ class PolicyGradient(Agent):
         if self.return_statistics is not None:
             self.return_statistics.update(returns[batch.mask] * self.return_scale)
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> Optimizer:
         """One optimizer, with the critic's parameters in a group of their own."""
         critic = [
             parameter
@@ -188,17 +200,4 @@ class PolicyGradient(Agent):
         if critic:
             rate = self.critic_learning_rate
             groups.append({"params": critic} if rate is None else {"params": critic, "lr": rate})
-        optimizer = self._make_optimizer(groups)
-        if not self.anneal_learning_rates:
-            return optimizer
-        updates = self.trainer.estimated_stepping_batches
-        if not 0 < updates < float("inf"):
-            raise ConfigurationError(
-                "anneal_learning_rates needs to know where the run ends: give trainer.max_epochs "
-                "or trainer.max_steps"
-            )
-        schedule = LinearLR(optimizer, 1.0, 1e-3, total_iters=int(updates))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return self._make_optimizer(groups)

@@ -5,11 +5,11 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from rl_lightning.experience import EnvironmentSpec, Exploration, Transitions
-from rl_lightning.exploration import epsilon_greedy, linear_schedule
-from rl_lightning.metrics import is_logging
+from rl_lightning.functional.exploration import epsilon_greedy, linear_schedule
+from rl_lightning.functional.targets import q_learning_target, td_error
+from rl_lightning.metrics.logging import is_logging
 from rl_lightning.modules.agent import Agent
 from rl_lightning.modules.value_iteration import action_table
-from rl_lightning.targets import q_learning_target, td_error
 
 
 class QLearning(Agent):
@@ -23,7 +23,7 @@ class QLearning(Agent):
     Source: Watkins 1989; Sutton and Barto 2018, section 6.5.
 
     Args:
-        environment: Shapes of the environment; the command line takes them from the data.
+        environment: What is known of the environment; the command line takes it from the data.
         initial_value: Q at first. More than any true value is optimism: whatever was not
             tried looks best, and the agent explores.
         epsilon_start: Share of random actions at first.
@@ -35,6 +35,9 @@ class QLearning(Agent):
         ConfigurationError: If observations or actions are not discrete.
     """
 
+    algorithm = "q_learning"
+
+    batch_type = Transitions
     action_values: Tensor
 
     def __init__(
@@ -46,8 +49,7 @@ class QLearning(Agent):
         epsilon_env_steps: int = 10_000,
         optimizer: OptimizerCallable = lambda table: torch.optim.SGD(table, lr=0.5),
     ) -> None:
-        super().__init__(optimizer)
-        self.save_hyperparameters(ignore=["optimizer"])
+        super().__init__(environment, optimizer)
         self.action_values = nn.Parameter(action_table(environment, initial_value))
         self.epsilon_start = epsilon_start
         self.epsilon_end = epsilon_end

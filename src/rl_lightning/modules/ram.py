@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
-from rl_lightning.errors import ConfigurationError
-from rl_lightning.modules.glimpse import (
+from rl_lightning.experience import LabelledImages
+from rl_lightning.functional.attention import baseline_loss, gaussian_log_prob, reinforce_loss
+from rl_lightning.modules.image_classifiers import ImageClassifier
+from rl_lightning.networks.glimpse import (
     CoreState,
     GlimpseNetwork,
     GlimpsePath,
@@ -30,9 +32,7 @@ from rl_lightning.modules.glimpse import (
     RecurrentCore,
     share_of_pixels_seen,
 )
-from rl_lightning.modules.image_classifiers import ImageClassifier, LabelledImages
-from rl_lightning.modules.ram_losses import baseline_loss, gaussian_log_prob, reinforce_loss
-from rl_lightning.seeding import torch_stream
+from rl_lightning.runtime.errors import ConfigurationError
 
 AVERAGED_ROLLOUTS = 10  # the paper's M for averaged predictions
 
@@ -45,6 +45,8 @@ class RecurrentAttentionModel(ImageClassifier):
     other's networks: the hidden state is detached where the locator and the baseline
     read it, locations are detached where the glimpse network reads them.
     """
+
+    algorithm = "ram"
 
     def __init__(
         self,
@@ -62,7 +64,6 @@ class RecurrentAttentionModel(ImageClassifier):
         lstm: bool = False,
         hidden_size: int = 256,
         compiled: bool = False,
-        seed: int | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -88,7 +89,6 @@ class RecurrentAttentionModel(ImageClassifier):
             hidden_size: Units of the core and of the glimpse network's output.
             compiled: Train through `torch.compile`: a third faster, after a minute's wait at the
                 start. It needs a C++ compiler.
-            seed: Of the locations drawn; None is the run's, `torch.initial_seed()`.
             optimizer: Makes the optimizer of the parameters.
             lr_scheduler: Makes the learning rate's schedule, stepped after every epoch.
 
@@ -113,7 +113,6 @@ class RecurrentAttentionModel(ImageClassifier):
         self.location_policy = location_policy
         self.first_location = first_location
         self.compiled = compiled
-        self.seed = torch.initial_seed() if seed is None else seed
         self.sensor = GlimpseSensor(image_shape, glimpse_size, num_scales)
         self.glimpse_network = GlimpseNetwork(
             self.sensor.num_features, output_size=hidden_size, initial_weights=initial_weights
@@ -126,9 +125,12 @@ class RecurrentAttentionModel(ImageClassifier):
         self.locator = Locator(hidden_size)
         self.classifier = nn.Linear(hidden_size, num_classes)
         self.baseline = nn.Linear(hidden_size, 1)
+        if location_policy != "learned" or num_glimpses == 1:
+            # Nothing reaches them, and DistributedDataParallel would wait for their gradients.
+            self.locator.requires_grad_(False)
+            self.baseline.requires_grad_(False)
         self.pixels_seen = MeanMetric()
         self.training_rollout: Callable[[Tensor, Tensor], GlimpsePath] = self.roll_out
-        self.train_generator: torch.Generator | None = None
         self.evaluation_generator: torch.Generator | None = None
 
     def look(
@@ -208,7 +210,9 @@ class RecurrentAttentionModel(ImageClassifier):
         self, images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Cross-entropy + REINFORCE + baseline regression, on M rollouts of each image."""
-        offsets = self.draw_offsets(self.num_samples * len(images), self.train_generator)
+        offsets = self.draw_offsets(
+            self.num_samples * len(images), self.random_stream("ram locations")
+        )
         path = self.training_rollout(images, offsets)
         logits, labels = path.logits[-1], labels.repeat(self.num_samples)
         right = logits.detach().argmax(-1) == labels
@@ -254,6 +258,7 @@ class RecurrentAttentionModel(ImageClassifier):
 
     def setup(self, stage: str) -> None:
         """Check that σ's schedule has an end, and compile what training repeats."""
+        super().setup(stage)
         if stage != "fit":
             return
         if len({*self.std_range}) == 2 and (self.trainer.max_epochs or 0) < 1:
@@ -271,49 +276,26 @@ class RecurrentAttentionModel(ImageClassifier):
         self.training_rollout = torch.compile(self.roll_out, fullgraph=True, dynamic=False)
 
     def on_train_epoch_start(self) -> None:
-        """Open the epoch's stream of locations, so that a resumed run draws the same ones."""
+        """Set this epoch's σ. It is in the checkpoint, since a resume may skip this hook."""
         first, last = self.std_range
         progress = self.current_epoch / max(1, (self.trainer.max_epochs or 1) - 1)
         self.std.fill_(first + (last - first) * min(1.0, progress))
-        self.train_generator = self.stream("train", self.current_epoch)
 
     def on_validation_epoch_start(self) -> None:
         """Draw the same locations in every validation."""
-        self.evaluation_generator = self.stream("validate")
+        self.evaluation_generator = self.random_stream("ram locations validate", 0)
 
     def on_test_epoch_start(self) -> None:
         """Draw the same locations in every test."""
         super().on_test_epoch_start()
-        self.evaluation_generator = self.stream("test")
+        self.evaluation_generator = self.random_stream("ram locations test", 0)
 
     def on_predict_epoch_start(self) -> None:
         """Draw the same locations in every prediction."""
-        self.evaluation_generator = self.stream("predict")
+        self.evaluation_generator = self.random_stream("ram locations predict", 0)
 
-    def stream(self, name: str, epoch: int = 0) -> torch.Generator:
-        """The locations' random stream of one phase, on this rank and device."""
-        return torch_stream(
-            self.seed,
-            rank=self.global_rank,
-            epoch=epoch,
-            stream=f"ram locations {name}",
-            device=self.device,
-        )
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the locator and the rest apart, so that REINFORCE's noise scales down only itself.
-
-        Both to the Trainer's `gradient_clip_val`, by norm.
-        """
-        if gradient_clip_val is None:
-            return
+    def clipped_apart(self) -> list[list[nn.Parameter]]:
+        """The locator and the rest, so that REINFORCE's noise scales down its own step only."""
         locator = list(self.locator.parameters())
         inside = {id(parameter) for parameter in locator}
-        rest = [parameter for parameter in self.parameters() if id(parameter) not in inside]
-        for group in (locator, rest):
-            nn.utils.clip_grad_norm_(group, gradient_clip_val)
+        return [locator, [each for each in self.parameters() if id(each) not in inside]]

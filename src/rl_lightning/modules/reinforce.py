@@ -1,26 +1,23 @@
 """REINFORCE, with each step of the lecture's variance reduction a switch of its own."""
 
-from collections.abc import Sequence
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from rl_lightning.errors import ConfigurationError
 from rl_lightning.experience import EnvironmentSpec, Rollout
-from rl_lightning.modules.networks import Activation, NetworkName
-from rl_lightning.modules.normalisation import MovingAverage
-from rl_lightning.modules.policy_gradient import Losses, PolicyGradient
-from rl_lightning.ranks import weight_among_ranks
-from rl_lightning.returns import (
+from rl_lightning.functional.returns import (
     discounted_rewards_to_go,
     rewards_to_go,
     standardised,
     trajectory_returns,
 )
+from rl_lightning.modules.policy_gradient import Losses, PolicyGradient
+from rl_lightning.networks.normalisation import MovingAverage
+from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.ranks import ddp_scale
 
-Weight = Literal["trajectory", "reward_to_go", "discounted"]
+Returns = Literal["trajectory", "reward_to_go", "discounted"]
 Baseline = Literal["none", "moving_average", "value"]
 
 
@@ -34,120 +31,88 @@ class Reinforce(PolicyGradient):
     Source: the lecture's REINFORCE and its variance reduction; Williams 1992.
 
     Args:
-        environment: Shapes of the environment; the command line takes them from the data.
-        network: "mlp", or one of the two Atari networks.
-        hidden_sizes: Units of the mlp's hidden layers.
-        activation: Of the mlp.
-        weight: ψ: "trajectory", "reward_to_go" or "discounted", which takes γ from the data.
+        environment: What is known of the environment; the command line takes it from the data.
+        returns: ψ: "trajectory", "reward_to_go" or "discounted", which takes γ from the data.
         baseline: b: "none", "moving_average" or "value".
         baseline_decay: Share of the moving average that an update keeps.
-        entropy_coefficient: Weight of the policy's entropy, a bonus; the lecture has none.
-        value_coefficient: Weight of the critic's loss.
-        normalise_advantages: ψ − b to zero mean and unit variance; the lecture does not.
-        normalise_observations: Subtract their running mean and divide by their running σ.
-        normalise_returns: Divide rewards by the running σ of ψ.
-        initial_log_std: log σ of continuous actions at first.
-        critic_learning_rate: Of V_φ; None takes the optimizer's `lr`.
-        anneal_learning_rates: Let both fall to 0 over the run, linearly in updates.
-        optimizer: Makes the optimizer from the parameters.
+        policy_options: See `PolicyGradient`.
 
     Raises:
         ConfigurationError: If a value is out of range or no network fits.
     """
 
+    algorithm = "reinforce"
+
+    needs_whole_episodes = True
+    architecture: ClassVar[tuple[str, ...]] = (*PolicyGradient.architecture, "baseline")
+
     def __init__(
         self,
         environment: EnvironmentSpec,
-        network: NetworkName = "mlp",
-        hidden_sizes: Sequence[int] = (64, 64),
-        activation: Activation = "tanh",
-        weight: Weight = "discounted",
+        returns: Returns = "discounted",
         baseline: Baseline = "value",
         baseline_decay: float = 0.9,
-        entropy_coefficient: float = 0.0,
-        value_coefficient: float = 1.0,
-        normalise_advantages: bool = False,
-        normalise_observations: bool = False,
-        normalise_returns: bool = False,
-        initial_log_std: float = 0.0,
-        critic_learning_rate: float | None = None,
-        anneal_learning_rates: bool = False,
-        optimizer: OptimizerCallable = torch.optim.Adam,
+        **policy_options: Any,
     ) -> None:
-        super().__init__(
-            environment=environment,
-            network=network,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            has_critic=baseline == "value",
-            entropy_coefficient=entropy_coefficient,
-            value_coefficient=value_coefficient,
-            shared_body=False,
-            normalise_observations=normalise_observations,
-            normalise_returns=normalise_returns,
-            initial_log_std=initial_log_std,
-            critic_learning_rate=critic_learning_rate,
-            anneal_learning_rates=anneal_learning_rates,
-            optimizer=optimizer,
-        )
-        self.save_hyperparameters(ignore=["optimizer"])
+        super().__init__(environment, **policy_options)
+        if baseline == "value":
+            self.add_critic()
         if not 0 <= baseline_decay < 1:
             raise ConfigurationError(f"baseline_decay is {baseline_decay}: it lies in [0, 1)")
-        self.weight = weight
+        self.kind_of_returns = returns
         self.baseline = baseline
-        self.normalise_advantages = normalise_advantages
         self.average = MovingAverage(baseline_decay) if baseline == "moving_average" else None
 
     def losses(self, batch: Rollout) -> Losses:
         """The parts of the loss of whole trajectories; the policy's a mean over trajectories."""
         mask = batch.mask
         observations = batch.observations[:-1][mask]
-        weights = self.weights(batch)
-        baselines, value_loss = self.baselines(observations, weights[mask])
-        advantages = weights[mask] - baselines
+        returns = self.returns(batch)
+        baselines, value_loss = self.baselines(observations, returns[mask])
+        advantages = returns[mask] - baselines
         if self.normalise_advantages:
             advantages = standardised(advantages, torch.ones_like(advantages, dtype=torch.bool))
         distribution = self.policy(observations)
         log_probs = distribution.log_prob(batch.actions[mask])
-        weight = weight_among_ranks(mask.sum())
+        scale = ddp_scale(mask.sum())
         assert log_probs.shape == advantages.shape, f"{log_probs.shape}, {advantages.shape}"
         return Losses(
             policy=-(log_probs * advantages).sum() / (batch.ends & mask).sum(),
-            value=value_loss * weight,
-            entropy=distribution.entropy().mean() * weight,
-            returns=weights,
+            value=value_loss * scale,
+            entropy=distribution.entropy().mean() * scale,
+            returns=returns,
         )
 
-    def weights(self, batch: Rollout) -> Tensor:
+    def returns(self, batch: Rollout) -> Tensor:
         """ψ_t [T, N] in units of `return_scale`."""
         rewards = batch.rewards / self.return_scale
-        if self.weight == "trajectory":
+        if self.kind_of_returns == "trajectory":
             return trajectory_returns(rewards, batch.ends)
-        if self.weight == "reward_to_go":
+        if self.kind_of_returns == "reward_to_go":
             return rewards_to_go(rewards, batch.ends)
         return discounted_rewards_to_go(rewards, batch.discounts, batch.ends)
 
-    def baselines(self, observations: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def baselines(self, observations: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
         """b for each step, and the loss that V_φ learns from.
 
         Args:
             observations: [B, *observation_shape].
-            weights: ψ [B].
+            returns: ψ [B].
 
         Returns:
             b [B] or [], without gradient, and a loss [].
         """
-        none = weights.new_zeros(())
+        none = returns.new_zeros(())
         if self.average is not None:
             return self.average.value / self.return_scale, none
         if self.baseline == "none":
             return none, none
         values = self.critic(self._normalised(observations))
-        assert values.shape == weights.shape, f"V {values.shape}, ψ {weights.shape}"
-        return values.detach(), (weights - values).square().mean()
+        assert values.shape == returns.shape, f"V {values.shape}, ψ {returns.shape}"
+        return values.detach(), (returns - values).square().mean()
 
     def learn_statistics(self, batch: Rollout, returns: Tensor) -> None:
-        """The moving average too learns after: a baseline that knows its own batch is biased."""
+        """Update the moving average too: after the loss, since b of its own batch has a bias."""
         if self.average is not None:
             self.average.update(returns[batch.mask] * self.return_scale)
         super().learn_statistics(batch, returns)

@@ -6,18 +6,17 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from rl_lightning.bellman import (
+from rl_lightning.experience import Dynamics, EnvironmentSpec, Exploration
+from rl_lightning.functional.bellman import (
     EXACT_STATES,
-    Dynamics,
     exact_values,
     expectation_sweep,
     greedy_policy,
     optimality_sweep,
     uniform_policy,
 )
-from rl_lightning.errors import ConfigurationError
-from rl_lightning.experience import EnvironmentSpec, Exploration
 from rl_lightning.modules.agent import Agent
+from rl_lightning.runtime.errors import ConfigurationError
 
 
 class ValueIteration(Agent):
@@ -34,17 +33,20 @@ class ValueIteration(Agent):
     Source: Bellman 1957; Sutton and Barto 2018, section 4.4.
 
     Args:
-        environment: Shapes of the environment; the command line takes them from the data.
+        environment: What is known of the environment; the command line takes it from the data.
 
     Raises:
         ConfigurationError: If observations or actions are not discrete.
     """
 
+    algorithm = "value_iteration"
+
+    batch_type = Dynamics
+    monitor = None
     action_values: Tensor
 
     def __init__(self, environment: EnvironmentSpec) -> None:
-        super().__init__(optimizer=partial(torch.optim.SGD, lr=1.0))
-        self.save_hyperparameters()
+        super().__init__(environment, partial(torch.optim.SGD, lr=1.0))
         self.automatic_optimization = False
         self.action_values = nn.Parameter(action_table(environment))
 
@@ -86,6 +88,8 @@ class PolicyEvaluation(ValueIteration):
 
     Source: Sutton and Barto 2018, section 4.1 and figure 4.1.
     """
+
+    algorithm = "policy_evaluation"
 
     def sweep(self, dynamics: Dynamics) -> Tensor:
         """Q_{i+1} [S, A] of all states and actions."""

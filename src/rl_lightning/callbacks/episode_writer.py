@@ -1,0 +1,109 @@
+"""Greedy episodes as videos and tables of steps."""
+
+import csv
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.experience import RecordedEpisode, RecordsEpisodes
+from rl_lightning.runtime.allocator import give_back_freed_memory
+from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.tracking.mlflow_tracker import run_folder, send_file
+
+
+class EpisodeWriter(NeedsCallback, BasePredictionWriter):
+    """Writes each episode that `predict` plays as an mp4 and as a CSV with a row a step.
+
+    They are in the folder `episodes` of the run whose checkpoint plays. In training a greedy
+    episode is played and filmed every so many epochs, for MLflow too.
+
+    Args:
+        every_n_epochs: Epochs between two films in training; the last epoch has one. None
+            films `predict` alone.
+
+    Raises:
+        ConfigurationError: If `every_n_epochs` is below 1.
+    """
+
+    needs_of_data = RecordsEpisodes
+
+    def __init__(self, every_n_epochs: int | None = None) -> None:
+        super().__init__(write_interval="batch")
+        if every_n_epochs is not None and every_n_epochs < 1:
+            raise ConfigurationError(
+                f"EpisodeWriter films every {every_n_epochs} epochs: make it at least 1, or "
+                "null to film no training"
+            )
+        self.every_n_epochs = every_n_epochs
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Film the policy of the moment, when it is time."""
+        epoch = trainer.current_epoch + 1
+        if self.every_n_epochs is None or trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+        if not (due and trainer.is_global_zero):
+            return
+        data: RecordsEpisodes = trainer.datamodule  # type: ignore[attr-defined]
+        send_file(trainer, _film(trainer, data.record_episode(), f"after-epoch-{epoch}"))
+        give_back_freed_memory()
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Tensor,
+        batch_indices: Sequence[int] | None,
+        batch: RecordedEpisode,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Write one episode."""
+        path = _film(trainer, batch, "greedy", batch_idx)
+        _write_steps(path.with_suffix(".csv"), batch, prediction)
+        total = batch.rollout.rewards.sum().item()
+        rank_zero_info(f"Episode {batch_idx}: return {total:g}, in {path.parent}")
+
+
+def _film(trainer: Trainer, episode: RecordedEpisode, name: str, number: int = 0) -> Path:
+    from gymnasium.utils.save_video import save_video
+
+    folder = run_folder(trainer) / "episodes"
+    save_video(
+        list(episode.frames.cpu().numpy()),
+        str(folder),
+        fps=episode.frames_per_second,
+        name_prefix=name,
+        episode_trigger=lambda _: True,
+        episode_index=number,
+    )
+    # The video's maker refers to itself, and would keep all frames until a full collection.
+    gc.collect()
+    return folder / f"{name}-episode-{number}.mp4"
+
+
+def _write_steps(path: Path, episode: RecordedEpisode, values: Tensor) -> None:
+    actions, rewards = episode.rollout.actions[:, 0], episode.rollout.rewards[:, 0]
+    rows: list[dict[str, Any]] = [
+        {"step": step, "action": action, "reward": reward, "return_so_far": total, "value": value}
+        for step, (action, reward, total, value) in enumerate(
+            zip(
+                actions.tolist(),
+                rewards.tolist(),
+                rewards.double().cumsum(0).tolist(),
+                values.tolist(),
+                strict=True,
+            )
+        )
+    ]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

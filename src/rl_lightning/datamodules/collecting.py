@@ -1,0 +1,126 @@
+"""What every datamodule that learns from its own play shares: the collector and its state."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+
+from rl_lightning.datamodules.collector import Collector
+from rl_lightning.datamodules.environment import EnvironmentDataModule
+from rl_lightning.datamodules.source import require_positive
+from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.ranks import from_all_ranks, sum_over_ranks
+
+
+class CollectingDataModule(EnvironmentDataModule):
+    """Owns the training environments and the collector that plays in them.
+
+    Args:
+        env_id: A Gymnasium environment id, such as CartPole-v1.
+        num_envs: Copies that training plays in at once, on each rank.
+        clip_rewards: Whether what is learned from is clipped to ±1; returns never are.
+        environment_options: See `EnvironmentDataModule`.
+
+    Raises:
+        ConfigurationError: If a value or the environment cannot be used.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        num_envs: int = 8,
+        clip_rewards: bool = False,
+        **environment_options: Any,
+    ) -> None:
+        require_positive(num_envs=num_envs)
+        super().__init__(env_id, **environment_options)
+        self.num_envs = num_envs
+        self.clip_rewards = clip_rewards
+        self.collector: Collector | None = None
+
+    def setup(self, stage: str) -> None:
+        """Make the training environments."""
+        super().setup(stage)
+        if stage == "fit" and self.collector is None:
+            envs = self.maker.make(self.num_envs)
+            self.collector = Collector(envs, self.gamma, self.world_size, self.clip_rewards)
+
+    def teardown(self, stage: str) -> None:
+        """Close all environments."""
+        super().teardown(stage)
+        if stage == "fit" and self.collector is not None:
+            self.collector.close()
+            self.collector = None
+
+    def ready_collector(self) -> Collector:
+        """The collector with its exploration stream of this update.
+
+        Episodes start once and go on over epochs. After a resume they go on too, where the
+        environment's state was kept; else new ones start, and one line says so.
+        """
+        assert self.collector is not None, "setup has not been called"
+        if not self.collector.ready:
+            self._start_episodes()
+        self.collector.generator = self.torch_stream("exploration", self.policy.device)
+        return self.collector
+
+    def _start_episodes(self) -> None:
+        assert self.collector is not None
+        if self.collector.env_steps and not self.gives_whole_episodes:
+            rank_zero_info(
+                f"New episodes of {self.env_id} start here: its state is not in the checkpoint, "
+                "because it has no state_dict() and load_state_dict()."
+            )
+        self.collector.reset(self.stream_seed("environments"))
+        self.collector.state_dict()  # refuses now what no checkpoint could hold at the epoch's end
+
+    def statistics(self) -> dict[str, float]:
+        """Metrics of the experience of all ranks so far, by the names they are logged under."""
+        assert self.collector is not None
+        finished = self.collector.finished
+        counts = [sum(values) for values in zip(*finished, strict=True)] or [0, 0]
+        sums = torch.tensor([self.collector.env_steps, len(finished), *counts], dtype=torch.float64)
+        env_steps, episodes, returns, lengths = sum_over_ranks(sums).tolist()
+        statistics = {"env_steps": env_steps}
+        if episodes:
+            statistics |= {"train/return": returns / episodes, "train/length": lengths / episodes}
+        return statistics
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must keep of the experience, for each rank."""
+        if self.collector is None:
+            return super().state_dict()
+        return {**super().state_dict(), "ranks": from_all_ranks(self.rank_state())}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the checkpoint was made.
+
+        Raises:
+            ConfigurationError: If it was made by another number of processes or copies.
+        """
+        super().load_state_dict(state_dict)
+        if self.collector is None:
+            return
+        ranks, world_size = state_dict["ranks"], self.collector.world_size
+        if len(ranks) != world_size:
+            raise ConfigurationError(
+                f"the checkpoint was made by {len(ranks)} processes and there are {world_size}: "
+                "each has episodes and random streams of its own, so go on with as many "
+                "(trainer.devices times trainer.num_nodes)"
+            )
+        self.load_rank_state(ranks[self.rank])
+
+    def rank_state(self) -> dict[str, Any]:
+        """What a checkpoint must keep of this rank's experience."""
+        assert self.collector is not None
+        return {"num_envs": self.num_envs, "collector": self.collector.state_dict()}
+
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """Go on where `rank_state` was."""
+        assert self.collector is not None
+        if state["num_envs"] != self.num_envs:
+            raise ConfigurationError(
+                f"the checkpoint was made with num_envs {state['num_envs']}, not {self.num_envs}: "
+                "its episodes go on in as many copies"
+            )
+        self.collector.load_state_dict(state["collector"])

@@ -1,0 +1,1 @@
+"""Environments, what makes them, and what they keep."""

@@ -1,0 +1,226 @@
+"""Making Gymnasium environments, and saying what is wrong when they cannot be made."""
+
+import importlib
+import importlib.util
+import os
+import re
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from rl_lightning.environments.playing import reset
+from rl_lightning.environments.spaces import describe_spaces
+from rl_lightning.environments.state import read_state
+from rl_lightning.experience import EnvironmentSpec
+from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
+
+Envs = VectorEnv[Any, Any, Any]
+
+# Cut-off of ALE's benchmarks: 108,000 frames (Machado et al. 2018).
+LONGEST_EPISODE = 27_000
+
+
+@dataclass(frozen=True)
+class EnvironmentMaker:
+    """How one experiment makes its environments: for training, evaluation and pictures alike."""
+
+    env_id: str
+    env_kwargs: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of `gymnasium.make_vec`, or of `AtariGames`
+    wrappers: Sequence[str] = ()  # import paths of wrapper classes, the innermost first
+
+    def make(self, num_envs: int) -> Envs:
+        """Make `num_envs` environment copies, natively vectorised where Gymnasium can.
+
+        Every vector environment here resets on the step after an episode's end.
+
+        Raises:
+            ConfigurationError: If the environment cannot be made, saying why.
+        """
+        envs = self._make(num_envs=num_envs)
+        mode = envs.metadata.get("autoreset_mode")
+        if mode != AutoresetMode.NEXT_STEP:
+            envs.close()
+            raise ConfigurationError(
+                f"{self.env_id} resets in mode {mode}, and only {AutoresetMode.NEXT_STEP} is "
+                "supported: choose it through env_kwargs"
+            )
+        return envs
+
+    def make_rendered(self) -> Envs:
+        """Make one environment copy whose `render()` gives an RGB array.
+
+        Raises:
+            ConfigurationError: If the environment cannot be made or drawn, saying why.
+        """
+        mode = {} if is_atari(self.env_id) else {"vectorization_mode": "sync"}
+        if sys.platform == "linux" and "DISPLAY" not in os.environ:
+            # By default MuJoCo opens a window, which fails without a screen.
+            os.environ.setdefault("MUJOCO_GL", "egl")
+        envs = self._make(num_envs=1, render_mode="rgb_array", **mode)
+        try:
+            envs.reset(seed=0)
+            drawn = envs.render()
+        except Exception as error:  # drawing libraries fail in many ways
+            envs.close()
+            raise ConfigurationError(
+                f"cannot draw {self.env_id}: {one_line(str(error) or type(error).__name__)}"
+                f"{self._drawing_advice()}"
+            ) from error
+        if not drawn or drawn[0] is None:
+            envs.close()
+            raise ConfigurationError(f"cannot draw {self.env_id}: its render() gives no picture")
+        return envs
+
+    def describe(self) -> EnvironmentSpec:
+        """Read an environment's shapes, dtypes and bounds from its spaces, and try its reset.
+
+        Raises:
+            ConfigurationError: If its spaces are of kinds that no module here can use, it cannot
+                be reset, or no checkpoint can hold its state.
+        """
+        envs = self.make(1)
+        try:
+            spec = describe_spaces(
+                self.env_id, envs.single_observation_space, envs.single_action_space
+            )
+            if not is_atari(self.env_id):  # its resets take long, and work
+                reset(envs, seed=0)
+                read_state(envs)
+            return spec
+        except RunError as error:
+            raise ConfigurationError(str(error)) from error
+        finally:
+            envs.close()
+
+    def _make(self, **kwargs: Any) -> Envs:
+        kwargs = {**self.env_kwargs, **kwargs}
+        wrappers = [_load_wrapper(path) for path in self.wrappers]
+        if kwargs.get("vectorization_mode") == "async":
+            wrappers.append(partial(_with_default_signals, os.getpid()))
+        if wrappers:
+            # Wrappers are for single environments; a native vector environment takes none.
+            kwargs = {"vectorization_mode": "sync", **kwargs, "wrappers": wrappers}
+        try:
+            if is_atari(self.env_id):
+                return self._make_atari(**kwargs)
+            with _without_model_deprecations(self.env_id):
+                return gym.make_vec(self.env_id, **kwargs)
+        except gym.error.DependencyNotInstalled as error:
+            raise ConfigurationError(
+                f"{self.env_id} needs a package that is not installed: "
+                f"{_installing(self.env_id) or one_line(str(error))}"
+            ) from error
+        except ConfigurationError:
+            raise
+        except Exception as error:  # a constructor may raise anything
+            raise ConfigurationError(
+                f"cannot make environment {self.env_id}: "
+                f"{one_line(str(error) or type(error).__name__)}"
+            ) from error
+
+    def _make_atari(self, **kwargs: Any) -> Envs:
+        from rl_lightning.environments.atari import make_atari
+
+        if self.wrappers:
+            raise ConfigurationError(
+                f"{self.env_id} runs in ALE's native vector environment, which takes no wrappers: "
+                "leave data.wrappers out"
+            )
+        return make_atari(self.env_id, **kwargs)
+
+    def _drawing_advice(self) -> str:
+        if _family(self.env_id) != "mujoco":
+            return ""
+        return (
+            " (without a screen MuJoCo draws with EGL: install libegl1, or choose another with "
+            "MUJOCO_GL)"
+        )
+
+
+def longest_episode(envs: Envs) -> int:
+    """Environment steps after which an evaluation cuts an episode off.
+
+    The environment's own time limit, or `LONGEST_EPISODE` where it has none.
+    """
+    limit = None if envs.spec is None else envs.spec.max_episode_steps
+    if envs.spec is not None:
+        limit = envs.spec.kwargs.get("max_episode_steps", limit)
+    return LONGEST_EPISODE if limit is None else int(limit)
+
+
+def is_atari(env_id: str) -> bool:
+    """Whether observations are stacks of frames, the newest last, as `FrameRing` needs them."""
+    return env_id.rpartition(":")[2].startswith("ALE/")
+
+
+def _family(env_id: str) -> str | None:
+    """The folder of `gymnasium.envs` that an environment is in, such as mujoco."""
+    spec = gym.registry.get(env_id.rpartition(":")[2])
+    found = re.match(r"gymnasium\.envs\.(\w+)", str(spec.entry_point)) if spec else None
+    return found[1] if found else None
+
+
+def _installing(env_id: str) -> str | None:
+    """How to install what Gymnasium's own environments need."""
+    extra = _family(env_id)
+    return f"pip install 'rl_lightning[{extra}]'" if extra in ("mujoco", "box2d") else None
+
+
+@contextmanager
+def _without_model_deprecations(env_id: str) -> Iterator[None]:
+    """Drop what MuJoCo 4 prints of Gymnasium's own models, once for each environment copy."""
+    if _family(env_id) != "mujoco" or importlib.util.find_spec("mujoco") is None:
+        yield
+        return
+    import mujoco
+
+    if not hasattr(mujoco, "set_mju_user_warning"):  # before MuJoCo 4, which has no such warning
+        yield
+        return
+    before = mujoco.get_mju_user_warning()
+
+    def show(message: str) -> None:
+        if "deprecated" not in message:
+            warnings.warn(f"MuJoCo: {message}", stacklevel=2)
+
+    mujoco.set_mju_user_warning(show)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
+
+
+def _with_default_signals(main_process: int, env: Any) -> Any:
+    """Let a worker of an asynchronous vector environment end when the main process ends it.
+
+    Workers inherit signal handlers. The Trainer's ignores SIGTERM, and the main process would
+    wait for its workers for ever. SIGINT goes to all of them, and the main process answers it.
+    """
+    if os.getpid() != main_process:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return env
+
+
+def _load_wrapper(path: str) -> Callable[[Any], Any]:
+    module, _, name = path.rpartition(".")
+    try:
+        wrapper = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(
+            f"wrappers names {path}, which cannot be imported ({one_line(str(error))}): give the "
+            "import path of a wrapper class, such as gymnasium.wrappers.FlattenObservation"
+        ) from error
+    if not callable(wrapper):
+        raise ConfigurationError(f"wrappers names {path}, which is no wrapper class")
+    return wrapper

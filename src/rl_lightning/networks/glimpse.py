@@ -1,0 +1,266 @@
+"""The parts of the Recurrent Attention Model (Mnih et al. 2014, section 3 and 4.1).
+
+N is the number of rollouts: one for each image, or M for each in Monte-Carlo training.
+Locations are (x, y) in [−1, 1]²: (−1, −1) is the image's top left corner, (0, 0) its
+centre, x runs along the columns and y along the rows.
+"""
+
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rl_lightning.experience import LabelledImages
+from rl_lightning.runtime.errors import ConfigurationError
+
+CoreState = tuple[Tensor, ...]
+InitialWeights = Literal["torch", "identity"]
+
+
+def glimpse_centres(locations: Tensor, height: int, width: int) -> Tensor:
+    """The pixel corner (x, y) nearest to each location: 0 … width, 0 … height.
+
+    Args:
+        locations: [..., 2] in [−1, 1].
+        height: Rows of the image.
+        width: Columns of the image.
+
+    Returns:
+        [..., 2] int64. A patch of width w then covers the columns
+        x − w // 2 … x − w // 2 + w − 1, and the rows likewise.
+    """
+    size = locations.new_tensor([width, height])
+    return torch.round((locations + 1) / 2 * size).long()
+
+
+def share_of_pixels_seen(locations: Tensor, size: int, height: int, width: int) -> Tensor:
+    """Share of an image's pixels inside at least one `size` × `size` patch.
+
+    Args:
+        locations: [T, N, 2].
+        size: Width of the patch, pixels.
+        height: Rows of the image.
+        width: Columns of the image.
+
+    Returns:
+        [N] float32.
+    """
+    x, y = (glimpse_centres(locations, height, width) - size // 2).unbind(-1)
+
+    def covered(start: Tensor, length: int) -> Tensor:
+        offsets = torch.arange(length, device=start.device) - start[..., None]
+        return (offsets >= 0) & (offsets < size)
+
+    seen = covered(y, height)[..., :, None] & covered(x, width)[..., None, :]
+    return seen.any(0).float().mean((-2, -1))
+
+
+class GlimpseSensor(nn.Module):
+    """ρ(x, l): square patches around a location, each twice as wide as the last.
+
+    All are brought to `size` × `size` by averaging; what lies outside the image is zero.
+    Patches are gathered from a strided view of the padded image, so that nothing
+    runs image by image.
+    """
+
+    def __init__(self, image_shape: tuple[int, ...], size: int = 8, num_scales: int = 1) -> None:
+        """Check that the patches make sense for the image.
+
+        Args:
+            image_shape: (C, H, W).
+            size: Width of the narrowest patch, pixels.
+            num_scales: Number of patches.
+
+        Raises:
+            ConfigurationError: If the widest patch exceeds the padded image.
+        """
+        super().__init__()
+        if size < 1 or num_scales < 1:
+            raise ConfigurationError(
+                f"a glimpse needs glimpse_size and num_scales of at least 1, not {size} and "
+                f"{num_scales}"
+            )
+        channels, self.height, self.width = image_shape
+        self.size = size
+        self.num_scales = num_scales
+        self.widest = size << (num_scales - 1)
+        self.padding = (self.widest + 1) // 2
+        self.num_features = channels * num_scales * size * size
+        smallest = min(self.height, self.width)
+        if self.widest > 2 * smallest:  # half an image of padding on every side
+            raise ConfigurationError(
+                f"glimpse_size {size} with num_scales {num_scales} makes a glimpse of "
+                f"{self.widest} pixels, larger than the image of {self.width}x{self.height} with "
+                f"its padding ({2 * smallest}): lower glimpse_size or num_scales"
+            )
+
+    def pad(self, images: Tensor) -> Tensor:
+        """Surround images [B, C, H, W] with the zeros that glimpses over the border see."""
+        return F.pad(images, [self.padding] * 4)
+
+    def forward(self, padded: Tensor, locations: Tensor, rows: Tensor) -> Tensor:
+        """Look.
+
+        Args:
+            padded: [B, C, H + 2·padding, W + 2·padding], from `pad`.
+            locations: [N, 2] in [−1, 1].
+            rows: [N] int64, the image of each location.
+
+        Returns:
+            [N, num_scales, C, size, size], narrowest first.
+        """
+        x, y = glimpse_centres(locations, self.height, self.width).unbind(-1)
+        patches = []
+        for scale in range(self.num_scales):
+            width = self.size << scale
+            corner = self.padding - width // 2
+            windows = padded.unfold(2, width, 1).unfold(3, width, 1)  # a view
+            patch = windows[rows, :, y + corner, x + corner]
+            patches.append(F.avg_pool2d(patch, 1 << scale) if scale else patch)
+        return torch.stack(patches, dim=1)
+
+
+class GlimpseNetwork(nn.Module):
+    """g = ReLU(W_g ReLU(W_ρ ρ) + W_l ReLU(W_x l) + b): what was seen, and where.
+
+    With the initial weights "identity" they are as He et al. (2015) draw them for ReLUs.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        hidden_size: int = 128,
+        output_size: int = 256,
+        initial_weights: InitialWeights = "torch",
+    ) -> None:
+        super().__init__()
+        self.what = nn.Linear(num_features, hidden_size)
+        self.where = nn.Linear(2, hidden_size)
+        self.merge = nn.Linear(2 * hidden_size, output_size)  # both of the sum's matrices at once
+        if initial_weights == "identity":
+            for layer in (self.what, self.where, self.merge):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
+        """Glimpses [N, num_features] at locations [N, 2] to [N, output_size]."""
+        seen = torch.cat([self.what(glimpses), self.where(locations)], dim=-1)
+        hidden: Tensor = self.merge(
+            seen.relu_()
+        )  # in place: half the memory, and the cache is small
+        return hidden.relu_()
+
+
+class RecurrentCore(nn.Module):
+    """h_t = ReLU(W_h h_{t−1} + W_g g_t + b): the paper's core for classification.
+
+    With the initial weights "identity" W_h begins as that (Le, Jaitly, Hinton 2015); as torch
+    draws it, it forgets an early glimpse, and its gradient, within three steps.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, initial_weights: InitialWeights = "torch"
+    ) -> None:
+        super().__init__()
+        self.from_glimpse = nn.Linear(input_size, hidden_size)
+        self.from_hidden = nn.Linear(hidden_size, hidden_size, bias=False)
+        if initial_weights == "identity":
+            nn.init.eye_(self.from_hidden.weight)
+
+    def forward(self, glimpse: Tensor, state: CoreState | None) -> CoreState:
+        """One step [N, hidden_size]; no state is h_0 = 0."""
+        hidden: Tensor = self.from_glimpse(glimpse)
+        if state is not None:
+            hidden = torch.addmm(hidden, state[0], self.from_hidden.weight.t())
+        return (hidden.relu_(),)
+
+
+class LSTMCore(nn.Module):
+    """(h_t, c_t) = LSTM(g_t, h_{t−1}, c_{t−1}): the paper's core for control."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(input_size, hidden_size)
+
+    def forward(self, glimpse: Tensor, state: CoreState | None) -> CoreState:
+        """One step, h_t and c_t [N, hidden_size]; no state is zero."""
+        hidden, cell = self.cell(glimpse, state)
+        return hidden, cell
+
+
+class Locator(nn.Module):
+    """μ_{t+1} = tanh(W_2 ReLU(W_1 h_t)): the mean of where to look next."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(hidden_size, 128)
+        self.mean = nn.Linear(128, 2)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """h_t [N, hidden_size] to μ_{t+1} [N, 2] in (−1, 1)."""
+        return torch.tanh(self.mean(self.hidden(hidden).relu_()))
+
+
+LocationPolicy = Literal["learned", "random", "centre"]
+
+
+class GlimpsePath(NamedTuple):
+    """One rollout of T glimpses for each of N image copies."""
+
+    locations: Tensor  # [T, N, 2] in [−1, 1]: where the model looked
+    logits: Tensor  # [T, N, K] after each glimpse; in training the last only, [1, N, K]
+    log_probs: Tensor  # [T − 1, N] of the unclamped locations, for l_2 … l_T
+    baselines: Tensor  # [T − 1, N]: the reward expected before each of them was drawn
+
+
+class GlimpseTrace(NamedTuple):
+    """A rollout to be looked at by people."""
+
+    images: Tensor  # [B, C, H, W]
+    labels: Tensor  # [B]
+    locations: Tensor  # [T, B, 2] in [−1, 1]
+    probabilities: Tensor  # [T, B, K] after each glimpse
+
+
+@runtime_checkable
+class TracesGlimpses(Protocol):
+    """A module that shows where it looks."""
+
+    sensor: GlimpseSensor
+
+    def predict_step(self, batch: LabelledImages, batch_idx: int) -> GlimpseTrace:
+        """Trace the glimpses at a batch of images."""
+        ...
+
+
+def foveated_views(sensor: GlimpseSensor, images: Tensor, locations: Tensor) -> Tensor:
+    """All that was seen up to each glimpse, every pixel at the finest resolution it was seen at.
+
+    Args:
+        sensor: The model's.
+        images: [B, C, H, W].
+        locations: [T, B, 2].
+
+    Returns:
+        [T, B, C, H, W], NaN where nothing was seen yet.
+    """
+    padded = sensor.pad(images)
+    rows = torch.arange(len(images), device=images.device)
+    patches = [sensor(padded, location, rows) for location in locations]
+    x, y = glimpse_centres(locations, sensor.height, sensor.width).unbind(-1)
+    views = []
+    for t in range(len(locations)):
+        view = torch.full_like(padded, torch.nan)
+        for scale in reversed(range(sensor.num_scales)):  # finer ones lie on top
+            width = sensor.size << scale
+            offsets = torch.arange(width, device=images.device) + sensor.padding - width // 2
+            for step in range(t + 1):
+                patch = patches[step][:, scale].repeat_interleave(1 << scale, dim=2)
+                patch = patch.repeat_interleave(1 << scale, dim=3)
+                pixel_rows = y[step][:, None, None] + offsets[:, None]
+                pixel_columns = x[step][:, None, None] + offsets
+                batch = rows[:, None, None]
+                view[batch, :, pixel_rows, pixel_columns] = patch.movedim(1, -1)
+        views.append(view[:, :, sensor.padding : -sensor.padding, sensor.padding : -sensor.padding])
+    return torch.stack(views)

@@ -1,0 +1,1 @@
+"""Rings of past experience, and what is drawn from them."""

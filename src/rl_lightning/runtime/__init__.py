@@ -1,0 +1,1 @@
+"""The process itself: ranks, random streams, files, errors."""

@@ -1,0 +1,66 @@
+"""What every module shares: its random streams, and how gradients are clipped."""
+
+import pytest
+import torch
+from lightning import Trainer
+from torch.utils.data import DataLoader, TensorDataset
+
+from rl_lightning.modules import RecurrentAttentionModel
+
+
+class KeepsNumbers(RecurrentAttentionModel):
+    """Draws what it learns with, and keeps it."""
+
+    def training_step(self, batch, batch_idx):
+        numbers = torch.rand(4, generator=self.random_stream("ram locations"))
+        self.kept.append(tuple(numbers.tolist()))
+        return super().training_step(batch, batch_idx)
+
+
+def train(seed=1, epochs=2, rank=0, monkeypatch=None, **flags):
+    """The numbers of each batch of a run."""
+    torch.manual_seed(seed)
+    model = KeepsNumbers((1, 12, 12), 3, num_glimpses=2, glimpse_size=4, hidden_size=8)
+    model.kept = []
+    if rank:
+        monkeypatch.setattr(KeepsNumbers, "global_rank", rank)
+    images = DataLoader(TensorDataset(torch.rand(8, 1, 12, 12), torch.zeros(8).long()), 2)
+    Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **flags,
+    ).fit(model, images)
+    return model.kept
+
+
+def test_each_batch_has_numbers_of_its_own_over_epochs_too():
+    kept = train()
+    assert len({*kept}) == 8
+    assert train() == kept
+    assert not {*train(seed=2)} & {*kept}
+
+
+def test_ranks_have_numbers_of_their_own(monkeypatch):
+    first = train()
+    assert not {*first} & {*train(rank=1, monkeypatch=monkeypatch)}
+
+
+def test_batches_whose_gradients_are_accumulated_have_numbers_of_their_own():
+    assert len({*train(accumulate_grad_batches=4)}) == 8
+
+
+@pytest.mark.parametrize(("algorithm", "expected"), [("norm", 0.5), ("value", 0.5)])
+def test_gradients_are_clipped_as_the_flags_say(algorithm, expected):
+    model = RecurrentAttentionModel((1, 12, 12), 3, num_glimpses=2, glimpse_size=4, hidden_size=8)
+    optimizer = torch.optim.SGD(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 100.0)
+    model.configure_gradient_clipping(optimizer, expected, algorithm)
+    for group in model.clipped_apart():
+        gradients = torch.cat([parameter.grad.flatten() for parameter in group])
+        size = gradients.norm() if algorithm == "norm" else gradients.abs().max()
+        assert size.item() == pytest.approx(expected, rel=1e-3)

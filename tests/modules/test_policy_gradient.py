@@ -1,0 +1,125 @@
+"""What `training_step` makes of the parts, for REINFORCE and for A2C."""
+
+import pytest
+import torch
+from lightning import Trainer
+
+from rl_lightning.experience import Rollout
+from rl_lightning.modules import A2C, Reinforce
+from rl_lightning.modules.policy_gradient import PolicyGradient
+from specs import spec
+
+ENVIRONMENT = spec(observation_shape=(3,), num_actions=2)
+STEPS, COPIES = 6, 4
+
+
+def whole_episodes() -> Rollout:
+    """One episode of each copy, of three to six steps."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([3, 4, 5, 6])
+    step = torch.arange(STEPS)[:, None]
+    mask, ends = step < lengths, step == lengths - 1
+    return Rollout(
+        observations=2 + 3 * torch.randn(STEPS + 1, COPIES, 3, generator=generator),
+        actions=torch.randint(2, (STEPS, COPIES), generator=generator),
+        rewards=(5 + torch.randn(STEPS, COPIES, generator=generator)) * mask,
+        discounts=torch.where(ends, 0.0, 0.9),
+        ends=ends,
+        mask=mask,
+    )
+
+
+def make(kind: type[PolicyGradient], **settings: object) -> PolicyGradient:
+    torch.manual_seed(0)
+    module = kind(ENVIRONMENT, **settings)
+    # No update is a logging step, so that `self.log` needs no training loop.
+    module._trainer = Trainer(logger=False, enable_checkpointing=False, log_every_n_steps=0)
+    return module
+
+
+@pytest.mark.parametrize("kind", [A2C, Reinforce])
+def test_the_loss_is_that_of_policy_and_critic_minus_the_entropy(kind: type) -> None:
+    module, batch = make(kind, value_coefficient=0.3, entropy_coefficient=0.2), whole_episodes()
+    parts = module.losses(batch)
+    expected = parts.policy + 0.3 * parts.value - 0.2 * parts.entropy
+    torch.testing.assert_close(module.training_step(batch), expected)
+
+
+@pytest.mark.parametrize("kind", [A2C, Reinforce])
+def test_the_entropy_bonus_makes_the_policy_more_uniform(kind: type) -> None:
+    module, batch = make(kind, value_coefficient=0.0, entropy_coefficient=1e4), whole_episodes()
+    with torch.no_grad():
+        module.head.linear.bias.copy_(torch.tensor([1.0, -1.0]))
+    before = module.policy(batch.observations[0]).entropy().mean()
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-5)
+    module.training_step(batch).backward()
+    optimizer.step()
+    assert module.policy(batch.observations[0]).entropy().mean() > before
+
+
+@pytest.mark.parametrize("kind", [A2C, Reinforce])
+def test_an_update_learns_with_the_statistics_from_before_its_batch(kind: type) -> None:
+    settings = {"normalise_observations": True, "normalise_returns": True}
+    module, batch = make(kind, **settings), whole_episodes()
+    module.training_step(whole_episodes())  # statistics that are not those of a new module
+    other = batch._replace(observations=batch.observations * 2 + 1, rewards=batch.rewards * 3)
+    before = module.losses(other)
+    loss = module.training_step(other)
+    after = module.losses(other)
+    torch.testing.assert_close(loss, before.policy + 0.5 * before.value)
+    assert not torch.isclose(loss, after.policy + 0.5 * after.value, rtol=1e-3)
+    assert module.normaliser.count == 2 * batch.mask.sum()
+    assert module.return_statistics.count == 2 * batch.mask.sum()
+
+
+@pytest.mark.parametrize("kind", [A2C, Reinforce])
+def test_statistics_of_returns_are_in_units_of_rewards(kind: type) -> None:
+    """Also when rewards have been divided by a scale from the past."""
+    first, scaled = (make(kind, normalise_returns=True) for _ in range(2))
+    batch = whole_episodes()
+    for values in first.parameters():
+        values.data.zero_()  # V = 0, so A2C's returns too are those of the rewards
+    scaled.load_state_dict(first.state_dict())
+    scaled.return_statistics.variance.fill_(100.0**2)
+    for module in (first, scaled):
+        module.training_step(batch)
+    torch.testing.assert_close(scaled.return_statistics.mean, first.return_statistics.mean)
+    assert first.return_statistics.mean > 5
+
+
+@pytest.mark.parametrize("kind", [A2C, Reinforce])
+def test_standardised_advantages_are_for_the_policy_and_not_for_the_critic(kind: type) -> None:
+    plain, standardised = (make(kind, normalise_advantages=on) for on in (False, True))
+    batch = whole_episodes()
+    expected, actual = plain.losses(batch), standardised.losses(batch)
+    torch.testing.assert_close(actual.value, expected.value)
+    torch.testing.assert_close(actual.returns, expected.returns)
+    assert not torch.isclose(actual.policy, expected.policy)
+
+
+@pytest.mark.parametrize("baseline", ["moving_average", "value", "none"])
+def test_a_scale_of_returns_scales_the_advantages_baseline_included(baseline: str) -> None:
+    """Rewards and baseline a hundred times as large give the same loss at that scale."""
+    batch = whole_episodes()
+    small, large = (make(Reinforce, baseline=baseline, normalise_returns=True) for _ in "ab")
+    for module, scale in ((small, 1.0), (large, 100.0)):
+        module.return_statistics.variance.fill_(scale**2)
+        if module.average is not None:
+            module.average.update(torch.tensor([7.0 * scale]))
+    bigger = batch._replace(rewards=batch.rewards * 100)
+    torch.testing.assert_close(small.losses(batch).policy, large.losses(bigger).policy)
+
+
+def test_the_moving_average_of_an_update_is_that_of_the_batches_before() -> None:
+    module, batch = make(Reinforce, baseline="moving_average"), whole_episodes()
+    none = make(Reinforce, baseline="none")
+    torch.testing.assert_close(module.training_step(batch), none.training_step(batch))
+    average = module.average.value.clone()
+    returns = module.returns(batch)
+    torch.testing.assert_close(average, returns[batch.mask].mean())
+    second = module.training_step(batch)
+    log_probs = module.policy(batch.observations[:-1].flatten(0, 1)).log_prob(
+        batch.actions.flatten()
+    )
+    advantages = ((returns - average) * batch.mask).flatten()
+    torch.testing.assert_close(second, -(log_probs * advantages).sum() / COPIES)

@@ -1,0 +1,135 @@
+"""The sensor against a loop over images, pixel by pixel."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from rl_lightning.networks.glimpse import (
+    GlimpseNetwork,
+    GlimpseSensor,
+    RecurrentCore,
+    foveated_views,
+    glimpse_centres,
+)
+from rl_lightning.runtime.errors import ConfigurationError
+
+BORDERS = [-1.0, -0.97, -0.5, 0.0, 0.31, 0.97, 1.0]
+
+
+def look_slowly(image: Tensor, location: Tensor, size: int, num_scales: int) -> Tensor:
+    """One image [C, H, W], one location, one pixel at a time."""
+    channels, height, width = image.shape
+    x = round(((location[0] + 1) / 2 * width).item())
+    y = round(((location[1] + 1) / 2 * height).item())
+    out = torch.zeros(num_scales, channels, size, size)
+    for scale in range(num_scales):
+        step = 2**scale
+        left, top = x - size * step // 2, y - size * step // 2
+        for row in range(size * step):
+            for column in range(size * step):
+                if 0 <= top + row < height and 0 <= left + column < width:
+                    pixel = image[:, top + row, left + column]
+                    out[scale, :, row // step, column // step] += pixel / step**2
+    return out
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "num_scales"),
+    [((1, 28, 28), 8, 1), ((1, 30, 40), 6, 3), ((2, 20, 20), 5, 2), ((1, 28, 28), 56, 1)],
+)
+def test_sensor_equals_a_loop_at_random_corner_border_and_centre_locations(
+    shape: tuple[int, int, int], size: int, num_scales: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.tensor([[x, y] for x in BORDERS for y in BORDERS])
+    locations = torch.cat([grid, torch.rand(15, 2, generator=generator) * 2 - 1])
+    if size > 40:
+        locations = locations[::8]
+    images = torch.rand(3, *shape, generator=generator)
+    rows = torch.arange(len(locations)) % len(images)
+    sensor = GlimpseSensor(shape, size, num_scales)
+    seen = sensor(sensor.pad(images), locations, rows)
+    for n, row in enumerate(rows):
+        expected = look_slowly(images[row], locations[n], size, num_scales)
+        torch.testing.assert_close(seen[n], expected, atol=1e-6, rtol=0)
+
+
+def test_x_runs_along_columns_and_y_along_rows() -> None:
+    image = torch.zeros(1, 1, 28, 28)
+    image[0, 0, 5, 20] = 1  # row 5, column 20
+    sensor = GlimpseSensor((1, 28, 28), 4)
+    location = torch.tensor([[20 / 14 - 1, 5 / 14 - 1]])
+    seen = sensor(sensor.pad(image), location, torch.tensor([0]))
+    assert seen[0, 0, 0, 2, 2] == 1
+    swapped = sensor(sensor.pad(image), location.flip(-1), torch.tensor([0]))
+    assert swapped.sum() == 0
+
+
+def test_corners_of_the_location_square_are_corners_of_the_image() -> None:
+    corners = torch.tensor([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0], [1.0, -1.0]])
+    expected = torch.tensor([[0, 0], [20, 15], [40, 30], [40, 0]])
+    assert torch.equal(glimpse_centres(corners, height=30, width=40), expected)
+
+
+def test_outside_is_zero() -> None:
+    sensor = GlimpseSensor((1, 28, 28), 8)
+    seen = sensor(
+        sensor.pad(torch.ones(1, 1, 28, 28)), torch.tensor([[1.0, -1.0]]), torch.tensor([0])
+    )
+    assert torch.equal(seen[0, 0, 0, 4:, :4], torch.ones(4, 4))
+    assert seen.sum() == 16
+
+
+def test_a_glimpse_larger_than_the_padded_image_is_refused_in_one_line() -> None:
+    with pytest.raises(ConfigurationError, match=r"64 pixels.*28x28") as error:
+        GlimpseSensor((1, 28, 28), size=8, num_scales=4)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        GlimpseSensor((1, 28, 28), size=0)
+
+
+def test_glimpse_network_is_the_papers_sum_of_what_and_where() -> None:
+    network = GlimpseNetwork(num_features=6, hidden_size=4, output_size=5)
+    glimpses, locations = torch.randn(3, 6), torch.randn(3, 2)
+    what = torch.relu(network.what(glimpses)) @ network.merge.weight[:, :4].T
+    where = torch.relu(network.where(locations)) @ network.merge.weight[:, 4:].T
+    expected = torch.relu(what + where + network.merge.bias)
+    torch.testing.assert_close(network(glimpses, locations), expected)
+
+
+def test_core_is_the_papers_relu_recurrence() -> None:
+    core = RecurrentCore(5, 7)
+    glimpse, hidden = torch.randn(3, 5), torch.randn(3, 7)
+    expected = torch.relu(core.from_glimpse(glimpse) + core.from_hidden(hidden))
+    torch.testing.assert_close(core(glimpse, (hidden,))[0], expected)
+    nothing = torch.zeros(3, 7)
+    torch.testing.assert_close(core(glimpse, None)[0], core(glimpse, (nothing,))[0])
+
+
+def test_foveated_view_keeps_the_finest_resolution_seen_of_every_pixel() -> None:
+    sensor = GlimpseSensor((1, 32, 32), 4, 2)
+    images = torch.rand(2, 1, 32, 32)
+    locations = torch.tensor([[[0.0, 0.0]] * 2, [[0.125, 0.0]] * 2])  # centres x = 16, then 18
+    views = foveated_views(sensor, images, locations)
+    assert views.shape == (2, 2, 1, 32, 32)
+    first, second = views
+    assert torch.equal(first[:, :, 14:18, 14:18], images[:, :, 14:18, 14:18])
+    coarse = images[:, :, 12:14, 12:14].mean((-2, -1))
+    torch.testing.assert_close(first[:, :, 12, 12], coarse)
+    assert first[:, :, 0, 0].isnan().all()
+    assert first[0].isnan().sum() == 32 * 32 - 8 * 8
+    assert torch.equal(second[:, :, 14:18, 14:20], images[:, :, 14:18, 14:20])
+
+
+def test_a_core_that_begins_at_the_identity_remembers_its_first_glimpse() -> None:
+    torch.manual_seed(0)
+    core = RecurrentCore(64, 64, "identity")
+    glimpses = torch.rand(8, 16, 64, requires_grad=True)
+    state = None
+    for glimpse in glimpses:
+        state = core(glimpse, state)
+    assert state is not None
+    state[0].sum().backward()
+    assert glimpses.grad is not None
+    first, last = glimpses.grad[0].norm(), glimpses.grad[-1].norm()
+    assert first > 0.5 * last

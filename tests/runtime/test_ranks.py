@@ -1,0 +1,293 @@
+"""Several processes, forked from this one so that they need no second to begin."""
+
+import multiprocessing
+
+import gymnasium as gym
+import pytest
+import torch
+from lightning import Trainer
+from torch import distributed as dist
+
+from rl_lightning.datamodules.collector import Collector
+from rl_lightning.datamodules.evaluation import EvaluationDataset
+from rl_lightning.experience import Rollout, Transitions
+from rl_lightning.functional.returns import standardised
+from rl_lightning.metrics.episode_statistics import EpisodeStatistics
+from rl_lightning.modules import A2C, DQN, RecurrentAttentionModel, Reinforce
+from rl_lightning.networks.normalisation import RunningStatistics
+from rl_lightning.runtime.ranks import (
+    from_all_ranks,
+    mean_over_ranks,
+    moments_over_ranks,
+    sum_over_ranks,
+)
+from rl_lightning.runtime.seeding import stream_seed, torch_stream
+from specs import spec
+
+CARTPOLE = spec("CartPole-v1", (4,), num_observations=None, action_shape=(), num_actions=2)
+
+
+def _rank(rank, world_size, port_file, function, results):
+    dist.init_process_group(
+        "gloo", init_method=f"file://{port_file}", rank=rank, world_size=world_size
+    )
+    results.put((rank, function(rank)))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture
+def on_ranks(tmp_path):
+    """Calls a function of the rank in so many processes; returns what each answered."""
+
+    def run(world_size, function):
+        context = multiprocessing.get_context("fork")
+        results = context.Queue()
+        arguments = [
+            (rank, world_size, tmp_path / f"port{world_size}", function, results)
+            for rank in range(world_size)
+        ]
+        processes = [context.Process(target=_rank, args=each) for each in arguments]
+        for process in processes:
+            process.start()
+        answers = dict(results.get(timeout=120) for _ in processes)
+        for process in processes:
+            process.join(60)
+            assert process.exitcode == 0
+        return [answers[rank] for rank in range(world_size)]
+
+    return run
+
+
+class Undecided:
+    """A policy whose actions are its exploration stream's."""
+
+    device = torch.device("cpu")
+
+    def act(self, observations, exploration=None):
+        if exploration is None:
+            return (observations[:, 2] > 0).long()
+        return torch.randint(2, (len(observations),), generator=exploration.generator)
+
+
+def rollout(rank, steps=8, whole=False):
+    """What a rank would play: its games end at other steps than another's."""
+    collector = Collector(gym.make_vec("CartPole-v1", num_envs=2), gamma=0.9, world_size=2)
+    collector.generator = torch_stream(1, rank=rank, stream="exploration")
+    seed = stream_seed(1, rank=rank, stream="environments")
+    if whole:
+        return collector.collect_episodes(Undecided(), 1, seed)
+    collector.reset(seed)
+    return collector.collect(Undecided(), steps)
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_ranks_play_episodes_of_their_own_which_repeat_from_run_to_run(on_ranks, world_size):
+    first, again = (
+        on_ranks(world_size, lambda rank: rollout(rank).observations.numpy()) for _ in range(2)
+    )
+    for rank in range(world_size):
+        assert (first[rank] == again[rank]).all()
+        for other in range(rank):
+            # No copy of one is a copy of another, in whatever place.
+            assert not (first[rank][0][:, None] == first[other][0][None]).all(-1).any()
+
+
+def test_sums_means_and_objects(on_ranks):
+    def answer(rank):
+        value = torch.tensor([rank + 1.0])
+        return sum_over_ranks(value).item(), mean_over_ranks(value).item(), from_all_ranks(rank)
+
+    assert on_ranks(2, answer) == [(3.0, 1.5, [0, 1])] * 2
+    assert sum_over_ranks(torch.tensor(3.0)) == 3
+    assert from_all_ranks("alone") == ["alone"]
+
+
+def joined(batches):
+    """One process's rollout of the copies of both; the shorter is padded with masked rows."""
+    steps = max(len(batch.rewards) for batch in batches)
+
+    def padded(batch):
+        missing = steps - len(batch.rewards)
+        rows = [torch.cat([c, c.new_zeros(missing, *c.shape[1:])]) for c in batch[:6]]
+        return Rollout(*rows)
+
+    columns = zip(*(padded(batch)[:6] for batch in batches), strict=True)
+    return Rollout(*(torch.cat(column, dim=1) for column in columns))
+
+
+def gradients(agent, loss):
+    loss.backward()
+    parameters = [p for p in agent.parameters() if p.requires_grad]
+    return torch.cat(
+        [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in parameters]
+    )
+
+
+def a2c():
+    torch.manual_seed(0)
+    return A2C(CARTPOLE, hidden_sizes=(8,), normalise_advantages=True, entropy_coefficient=0.1)
+
+
+def reinforce():
+    torch.manual_seed(0)
+    return Reinforce(
+        CARTPOLE, hidden_sizes=(8,), normalise_advantages=True, entropy_coefficient=0.1
+    )
+
+
+def policy_gradient_loss(agent, batch):
+    losses = agent.losses(batch)
+    return losses.policy + losses.value - 0.1 * losses.entropy
+
+
+@pytest.mark.parametrize(("make", "whole"), [(a2c, False), (reinforce, True)])
+def test_two_ranks_gradient_is_that_of_one_process_with_both_batches(on_ranks, make, whole):
+    batches = [rollout(rank, steps=40, whole=whole) for rank in range(2)]
+    assert batches[0].mask.sum() != batches[1].mask.sum()  # means of means would be wrong
+
+    def of_rank(rank):
+        agent = make()
+        return mean_over_ranks(gradients(agent, policy_gradient_loss(agent, batches[rank]))).numpy()
+
+    agent = make()
+    alone = gradients(agent, policy_gradient_loss(agent, joined(batches)))
+    assert alone.abs().max() > 1e-3
+    for of_both in on_ranks(2, of_rank):
+        torch.testing.assert_close(torch.from_numpy(of_both), alone, atol=1e-6, rtol=0)
+
+
+def dqn():
+    torch.manual_seed(0)
+    return with_trainer(DQN(CARTPOLE, hidden_sizes=(8,), double=True))
+
+
+def with_trainer(agent):
+    agent._trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, log_every_n_steps=0
+    )
+    return agent
+
+
+def minibatch(rank):
+    draws = torch.Generator().manual_seed(rank)
+    return Transitions(
+        observations=torch.randn(6, 4, generator=draws),
+        actions=torch.randint(2, (6,), generator=draws),
+        rewards=torch.randn(6, generator=draws),
+        discounts=torch.full((6,), 0.9),
+        next_observations=torch.randn(6, 4, generator=draws),
+        importance_weights=torch.rand(6, generator=draws),
+    )
+
+
+def ram():
+    torch.manual_seed(0)
+    return with_trainer(
+        RecurrentAttentionModel((1, 12, 12), 3, num_glimpses=3, glimpse_size=4, hidden_size=8)
+    )
+
+
+def images(rank):
+    """Images, labels, and how far from the locator's mean each rollout looks."""
+    draws = torch.Generator().manual_seed(rank)
+    return (
+        torch.rand(6, 1, 12, 12, generator=draws),
+        torch.randint(3, (6,), generator=draws),
+        0.1 * torch.randn(6, 3, 2, generator=draws),
+    )
+
+
+def ram_loss(agent, batch):
+    pictures, labels, offsets = batch
+    agent.draw_offsets = lambda *_: offsets.transpose(0, 1)
+    loss, _, figures = agent.training_loss(pictures, labels)
+    assert figures["reinforce_loss"] != 0
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("make", "batch_of", "loss"),
+    [
+        (dqn, minibatch, lambda agent, batch: agent.training_step(batch)["loss"]),
+        (ram, images, ram_loss),
+    ],
+)
+def test_two_ranks_gradient_is_that_of_one_process_with_both_minibatches(
+    on_ranks, make, batch_of, loss
+):
+    def of_rank(rank):
+        agent = make()
+        return mean_over_ranks(gradients(agent, loss(agent, batch_of(rank)))).numpy()
+
+    parts = [[c for c in batch_of(rank) if isinstance(c, torch.Tensor)] for rank in range(2)]
+    both = [torch.cat(columns) for columns in zip(*parts, strict=True)]
+    agent = make()
+    alone = gradients(agent, loss(agent, Transitions(*both) if make is dqn else both))
+    assert alone.abs().max() > 1e-3
+    for of_both in on_ranks(2, of_rank):
+        torch.testing.assert_close(torch.from_numpy(of_both), alone, atol=1e-6, rtol=0)
+
+
+def test_standardised_over_all_ranks(on_ranks):
+    values = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(6, 4, dtype=torch.bool)
+    mask[2:, 0] = False
+    alone = standardised(values, mask)
+    halves = on_ranks(
+        2, lambda r: standardised(values[:, 2 * r : 2 * r + 2], mask[:, 2 * r : 2 * r + 2]).numpy()
+    )
+    torch.testing.assert_close(torch.from_numpy(halves[0]), alone[:, :2])
+    torch.testing.assert_close(torch.from_numpy(halves[1]), alone[:, 2:])
+
+
+def test_equal_values_on_all_ranks_have_a_variance_of_zero_and_not_below(on_ranks):
+    # In floats, a mean of squares can come out below the square of the mean.
+    means = torch.randn(200, generator=torch.Generator().manual_seed(0))
+
+    def of_rank(rank):
+        counts = torch.full_like(means, 211 if rank else 290)
+        mean, variance = moments_over_ranks(counts, means, torch.zeros_like(means))
+        return mean.numpy(), variance.numpy()
+
+    for mean, variance in on_ranks(2, of_rank):
+        torch.testing.assert_close(torch.from_numpy(mean), means)
+        assert variance.min() == 0
+        assert variance.max() < 1e-12
+
+
+def test_statistics_are_those_of_all_ranks_values(on_ranks):
+    values = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    parts = (values[:2], values[2:])
+
+    def of_rank(rank):
+        statistics = RunningStatistics((3,))
+        statistics.update(parts[rank])
+        return statistics.mean.numpy(), statistics.variance.numpy()
+
+    for mean, variance in on_ranks(2, of_rank):
+        torch.testing.assert_close(torch.from_numpy(mean), values.double().mean(0))
+        torch.testing.assert_close(torch.from_numpy(variance), values.double().var(0, correction=0))
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_evaluation_plays_every_seed_once_and_rates_as_one_process_does(on_ranks, world_size):
+    seeds = [11, 22, 33]
+
+    def rated(rank=0, world_size=1):
+        envs = gym.make_vec("CartPole-v1", num_envs=3)
+        dataset = EvaluationDataset(envs, Undecided(), seeds, rank, world_size)
+        statistics = EpisodeStatistics()
+        batches = 0
+        for episodes in dataset:
+            statistics.update(episodes)
+            batches += 1
+        assert batches == len(dataset)
+        return batches, {name: float(value) for name, value in statistics.compute().items()}
+
+    _, alone = rated()
+    assert alone["episodes"] == 9
+    assert alone["return_std"] > 0
+    answers = on_ranks(world_size, lambda rank: rated(rank, world_size))
+    assert [metrics for _, metrics in answers] == [alone] * world_size
+    assert len({batches for batches, _ in answers}) == 1
