@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,20 @@ from lightning.pytorch.utilities import rank_zero_only
 from mlflow import MlflowClient
 
 from rl_lightning.cli import main
+from rl_lightning.experience import Rollout, join_rollouts
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 COMMON = "--trainer.max_epochs 3 --trainer.enable_progress_bar false --trainer.log_every_n_steps 3"
-GAMES = " --data.num_envs 2 --data.eval_episodes 2 --data.num_eval_envs 2"
+COPIES = " --data.num_envs 2 --data.eval_episodes 2 --data.num_eval_envs 2"
 EXPERIMENTS = {
-    "dqn/cartpole": GAMES + " --data.env_steps_per_update 2 --data.batch_size 16 "
+    "dqn/cartpole": COPIES + " --data.env_steps_per_update 2 --data.batch_size 16 "
     "--data.updates_per_epoch 15 --data.warmup_env_steps 40 --data.capacity 60 --data.n_step 3 "
     "--data.keep_replay true --model.hidden_sizes [8]",
-    "a2c/cartpole": GAMES + " --data.updates_per_epoch 8 --data.rollout_length 8 "
+    "a2c/cartpole": COPIES + " --data.updates_per_epoch 8 --data.rollout_length 8 "
     "--model.hidden_sizes [8] --model.normalise_observations true --model.normalise_returns true "
     "--model.normalise_advantages true",
-    "a2c/hopper": GAMES + " --data.updates_per_epoch 8 --data.rollout_length 8",
-    "reinforce/cartpole_moving_average": GAMES + " --data.episodes_per_update 2 "
+    "a2c/hopper": COPIES + " --data.updates_per_epoch 8 --data.rollout_length 8",
+    "reinforce/cartpole_moving_average": COPIES + " --data.episodes_per_update 2 "
     "--data.updates_per_epoch 4",
     "q_learning/frozenlake": " --data.keep_replay true --data.updates_per_epoch 10",
     "value_iteration/frozenlake": " --data.updates_per_epoch 2",
@@ -89,6 +91,24 @@ def on_ranks(world_size, folder, function, *arguments):
     ]
 
 
+def run(folder, world_size, name, flags):
+    """The exit codes of the ranks of a small run in a folder, which is made if need be."""
+    if not folder.exists():
+        folder.mkdir()
+        write_mnist(folder / "mnist")
+    if world_size == 1:
+        ranks = [in_a_process(folder, fit, name, *flags.split())]
+    else:
+        ddp = f"--trainer.accelerator cpu --trainer.devices {world_size} --trainer.strategy ddp "
+        ranks = on_ranks(world_size, folder, fit, name, *(ddp + flags).split())
+    until = time.monotonic() + 120
+    for rank in ranks:
+        rank.join(max(0, until - time.monotonic()))
+        rank.kill()
+        rank.join()
+    return [rank.exitcode for rank in ranks]
+
+
 def outcome(folder):
     """The last checkpoint, the metrics and the replay of the one run in a folder."""
     (run,) = {path.parent.parent for path in folder.glob("runs/*/*/checkpoints/last.ckpt")}
@@ -100,9 +120,15 @@ def outcome(folder):
         state.pop("current_score", None)
     replay = []
     for state in saved.get("ReplayDataModule", {}).get("ranks", []):
-        for name, start, stop in state.pop("replay"):
-            rows = torch.load(run / "checkpoints" / "replay" / name, weights_only=True)
-            replay.append((start, stop, rows))
+        segments = [
+            Rollout(*torch.load(run / "checkpoints" / "replay" / name, weights_only=True))
+            for name, _, _ in state["replay"]
+        ]
+        # The rows of the ring; how they are shared out over files depends on the checkpoints.
+        rows = saved["datamodule_hyper_parameters"]["capacity"] // state["num_envs"]
+        joined = join_rollouts(segments)
+        newest = [joined.observations[-rows - 1 :], *(column[-rows:] for column in joined[1:6])]
+        replay.append((state.pop("replay")[-1][2], newest))
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     metrics = client.get_run(run.name).data.metrics
     history = {

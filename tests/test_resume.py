@@ -21,9 +21,9 @@ class StoppedError(BaseException):
 
 @pytest.fixture
 def stop_after(monkeypatch):
-    """Let the process fall down where it would write one more than so many last checkpoints.
+    """Stop the run where it would write one more than so many last checkpoints.
 
-    A whole epoch has then been played and logged that no checkpoint knows of.
+    It has then trained and logged an epoch that is in no checkpoint.
     """
 
     def stop(checkpoints):
@@ -42,7 +42,7 @@ def stop_after(monkeypatch):
     return stop
 
 
-def test_games_go_on_in_as_many_processes_and_copies_as_before():
+def test_episodes_go_on_in_as_many_processes_and_copies_as_before():
     data = RolloutDataModule("CartPole-v1", num_envs=2, rollout_length=4)
     data.setup("fit")
     saved = data.state_dict()
@@ -72,7 +72,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
                 with pytest.raises(StoppedError):
                     fit(name)
             stop_after(None)
-            torch.manual_seed(7)  # nothing may hang on the global state
+            torch.manual_seed(7)  # nothing may depend on the global state
             assert fit(name, "--ckpt_path", "last") == 0
         else:
             assert fit(name) == 0

@@ -17,6 +17,7 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
 # A short class name in YAML is that of an imported class.
@@ -31,14 +32,15 @@ from rl_lightning.callbacks import (
     TargetNetwork,
     ValuePictures,
 )
-from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.callbacks.needs import NeedsCallback, check_needs
 from rl_lightning.callbacks.safeguards import StoppedError
 from rl_lightning.experience import check_batch_types, check_pair
 from rl_lightning.runtime.allocator import keep_freed_memory
 from rl_lightning.runtime.checkpoints import AtomicCheckpoints, check_checkpoint
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
-from rl_lightning.runtime.parser import OneLineParser
+from rl_lightning.runtime.parser import OneLineParser, essence
 from rl_lightning.runtime.ranks import are_many, is_loss_of_another, use_batch_scheduling
+from rl_lightning.runtime.trainer_flags import check_flags, raised_by_lightning
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker, TrackConfig, run_folder
 
 _IRRELEVANT_WARNINGS = (
@@ -75,9 +77,16 @@ DEFAULT_CALLBACKS: dict[str, tuple[type[Callback], dict[str, Any]]] = {
     "confusion_picture": (ConfusionPicture, {}),
     "glimpse_pictures": (GlimpsePictures, {}),
     "checkpoint": (ModelCheckpoint, {"filename": "best-{epoch}"}),
-    "last_checkpoint": (ModelCheckpoint, {"filename": "last", "enable_version_counter": False}),
+    "last_checkpoint": (
+        ModelCheckpoint,
+        # By default Lightning writes none where an epoch ends without a validation.
+        {"filename": "last", "enable_version_counter": False, "save_on_train_epoch_end": True},
+    ),
     "progress_bar": (TQDMProgressBar, {"refresh_rate": 25}),  # each refresh costs time
 }
+
+# What some algorithms cannot train without, so that it stands in bare Trainers too.
+NECESSARY_CALLBACKS = (TargetNetwork, RenewPriorities)
 
 _LOST = "another process of this run is gone: what it said before it went is the reason"
 
@@ -91,7 +100,7 @@ def _configuring() -> Iterator[None]:
         if _error_for_people(error) is not None:
             raise
         raise ConfigurationError(
-            f"the configuration cannot be used: {type(error).__name__}: {error}"
+            f"the configuration cannot be used: {type(error).__name__}: {essence(str(error))}"
         ) from error
 
 
@@ -158,27 +167,35 @@ class _CLI(LightningCLI):
         """Give the Trainer the default callbacks that fit, safeguards, and whole checkpoints."""
         check_pair(self.model, self.datamodule)
         config = self._get(self.config_init, "trainer")
+        if config.get("barebones") and isinstance(config.get("logger"), MLflowTracker):
+            config["logger"] = None  # the default; barebones is without loggers
         for logger in _listed(config.get("logger")):
             if isinstance(logger, MLflowTracker):
                 logger.name_experiment(self._experiment_name())
         given = _listed(config.get("callbacks"))
-        for callback in given:
-            if isinstance(callback, NeedsCallback) and (misfit := self._misfit(callback)):
-                raise ConfigurationError(misfit)
-        config["callbacks"] = [*given, *self._default_callbacks(given), Safeguards()]
-        config["plugins"] = [*_listed(config.get("plugins")), AtomicCheckpoints()]
+        check_needs(given, self.model, self.datamodule)
+        callbacks = [*given, *self._default_callbacks(given), Safeguards()]
+        _check_checkpoint_callbacks(callbacks)
+        config["callbacks"] = callbacks
+        plugins = _listed(config.get("plugins"))
+        if not any(isinstance(each, CheckpointIO) for each in plugins):
+            config["plugins"] = [*plugins, AtomicCheckpoints()]
         return self._instantiate_trainer({**config, **kwargs}, [])
 
     def _default_callbacks(self, given: list[Callback]) -> Iterator[Callback]:
         """The defaults that fit module and data, but for those that the YAML lists itself."""
         trainer = self._get(self.config_init, "trainer")
-        for key in DEFAULT_CALLBACKS:
+        for key, (kind, _) in DEFAULT_CALLBACKS.items():
+            if trainer.get("barebones") and kind not in NECESSARY_CALLBACKS:
+                continue
             callback = self._get(self.config_init, key)
             if isinstance(callback, ModelCheckpoint):
                 if trainer.get("enable_checkpointing") is False:
                     continue
                 if key == "checkpoint" and callback.monitor is None:
-                    if (monitored := getattr(self.model, "monitor", None)) is None:
+                    monitored = getattr(self.model, "monitor", None)
+                    # Without validation nothing is logged that could be the best.
+                    if monitored is None or trainer.get("limit_val_batches") == 0:
                         continue
                     callback = self._best_checkpoint(*monitored)
                 yield callback
@@ -207,12 +224,13 @@ class _CLI(LightningCLI):
         """Find and look into the checkpoint, and go on with its run."""
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cpu":
             use_batch_scheduling()
+        check_flags(self.trainer, self.model, fitting=self.subcommand == "fit")
         asked = self._get(self.config, "ckpt_path")
         trackers = [each for each in self.trainer.loggers if isinstance(each, MLflowTracker)]
         if asked == "last" and trackers:
             asked = str(trackers[0].last_checkpoint())
             self.config_init[self.subcommand]["ckpt_path"] = asked
-        elif asked == "last" and self.subcommand != "fit":
+        elif asked == "last":
             raise ConfigurationError(
                 "--ckpt_path last is looked for in the runs of the MLflowTracker, and there is "
                 "none in trainer.logger: give the checkpoint's path"
@@ -224,7 +242,7 @@ class _CLI(LightningCLI):
                     "weights would be untrained; --untrained true asks for that"
                 )
             return
-        if asked in ("best", "last", "hpc", "registry"):
+        if asked == "hpc":  # what SLURM's requeueing left, which Lightning finds
             return
         check_checkpoint(Path(asked), self.model)
         if self.subcommand == "fit":
@@ -244,6 +262,16 @@ class _CLI(LightningCLI):
             said.append(f"checkpoint {os.path.relpath(checkpoint)}")
         said.append(f"run {run_folder(self.trainer)}")
         print(", ".join(said), flush=True)
+
+
+def _check_checkpoint_callbacks(callbacks: list[Callback]) -> None:
+    """Lightning tells the states of two ModelCheckpoints apart by their settings alone."""
+    keys = [each.state_key for each in callbacks if isinstance(each, ModelCheckpoint)]
+    if len({*keys}) < len(keys):
+        raise ConfigurationError(
+            "trainer.callbacks lists a ModelCheckpoint with the settings of another one: change "
+            "--checkpoint or --last_checkpoint in its place, or give it a monitor of its own"
+        )
 
 
 def _class_of(path: str) -> type:
@@ -283,7 +311,10 @@ def main(args: list[str] | None = None) -> int:
         if is_loss_of_another(error):
             print(f"rl_lightning: error: {_LOST}", file=sys.stderr, flush=True)
             return 1
-        if (said := _error_for_people(error)) is None:
+        said = _error_for_people(error)
+        if said is None and raised_by_lightning(error):
+            said = error
+        if said is None:
             raise
         # Every rank reads the configuration, but once they run together, one alone may fail.
         say = _say if are_many() else rank_zero_only(_say)

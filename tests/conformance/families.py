@@ -194,10 +194,10 @@ FAMILIES: dict[str, list[Environment]] = {
         odd("Started", COUNTED, sample=("QLearning",)),
         odd("StartedBytes", COUNTED),
         odd("Negative", COUNTED),
-        *(odd(name, refused(NEEDS_FLATTENING)) for name in ("Dict", "Tuple", "Text")),
-        *(odd(name, DISCRETE, FLATTENED) for name in ("Dict", "Tuple", "Text")),
-        *(odd(name, refused(NEEDS_WRAPPER)) for name in ("Graph", "Sequence", "OneOf")),
-        odd("TooMany", refused("memory", ("DQN", "A2C", "QLearning"))),
+        *(odd(name, refused(NEEDS_FLATTENING)) for name in ("Dict", "Tuple", "Text", "OneOf")),
+        *(odd(name, DISCRETE, FLATTENED) for name in ("Dict", "Tuple", "Text", "OneOf")),
+        *(odd(name, refused(NEEDS_WRAPPER)) for name in ("Graph", "Sequence")),
+        odd("TooMany", refused("memory", ("DQN", "Reinforce", "QLearning"))),
     ],
     "odd actions": [
         odd("StartedActions", DISCRETE, sample=("DQN",)),
@@ -237,10 +237,10 @@ FAMILIES: dict[str, list[Environment]] = {
             odd(f"Reward-{kind}", refused("gave the reward", AGENTS), status=1)
             for kind in ("inf", "nan", "huge")
         ),
-        *(odd(f"Reward-{kind}", DISCRETE) for kind in ("int", "numpy", "bool", "array")),
+        *(odd(f"Reward-{kind}", DISCRETE) for kind in ("int", "numpy", "bool")),
         *(
             odd(f"Reward-{kind}", refused("reward", AGENTS), status=1)
-            for kind in ("pair", "text", "none")
+            for kind in ("array", "pair", "text", "none")
         ),
         odd("Lists", DISCRETE),
         odd("PythonIntegers", COUNTED),

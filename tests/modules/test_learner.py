@@ -56,6 +56,7 @@ def test_batches_whose_gradients_are_accumulated_have_numbers_of_their_own():
 @pytest.mark.parametrize(("algorithm", "expected"), [("norm", 0.5), ("value", 0.5)])
 def test_gradients_are_clipped_as_the_flags_say(algorithm, expected):
     model = RecurrentAttentionModel((1, 12, 12), 3, num_glimpses=2, glimpse_size=4, hidden_size=8)
+    model._trainer = Trainer(logger=False, enable_checkpointing=False)
     optimizer = torch.optim.SGD(model.parameters())
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, 100.0)

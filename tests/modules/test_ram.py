@@ -239,6 +239,7 @@ def test_error_and_its_binomial_standard_error_by_hand() -> None:
 
 def test_the_locator_is_clipped_apart_from_the_rest() -> None:
     model = make()
+    model._trainer = Trainer(logger=False, enable_checkpointing=False)
     optimizer = torch.optim.SGD(model.parameters())
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, 1e-6)

@@ -67,7 +67,8 @@ class GlimpsePictures(NeedsCallback):
         if not wanted or trainer.sanity_checking:
             return
         assert isinstance(pl_module, TracesGlimpses)
-        trace = pl_module.predict_step(batch, batch_idx)
+        with trainer.precision_plugin.val_step_context():
+            trace = pl_module.predict_step(batch, batch_idx)
         figures = {
             f"epoch_{epoch:03d}.png": draw_grid(
                 prepare(pl_module.sensor, _choose(trace, slice(self.num_images))), f"epoch {epoch}"

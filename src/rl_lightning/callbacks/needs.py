@@ -1,5 +1,6 @@
 """Callbacks that say what they need of module and datamodule."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from lightning import Callback, LightningModule, Trainer
@@ -40,4 +41,15 @@ class NeedsCallback(Callback):
         super().setup(trainer, pl_module, stage)
         data = getattr(trainer, "datamodule", None)
         if (misfit := self.misfit(pl_module, data)) is not None:
+            raise ConfigurationError(misfit)
+
+
+def check_needs(callbacks: Iterable[Callback], module: Any, data: Any) -> None:
+    """Compare the needs of all callbacks with a module and datamodule.
+
+    Raises:
+        ConfigurationError: For the first callback that does not fit.
+    """
+    for callback in callbacks:
+        if isinstance(callback, NeedsCallback) and (misfit := callback.misfit(module, data)):
             raise ConfigurationError(misfit)

@@ -8,9 +8,12 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 from rl_lightning.runtime.errors import ConfigurationError, RunError
+from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -32,6 +35,17 @@ class Safeguards(Callback):
 
     def __init__(self) -> None:
         self._before: dict[signal.Signals, Any] = {}
+        self._has_validated = self._monitors_checked = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let a run that `max_steps` ends before its first validation end well.
+
+        EarlyStopping raises where its metric is missing, whether it was misspelt or no
+        validation has run yet; what was misspelt is found by `_check_monitors` here.
+        """
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping):
+                callback.strict = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Handle signals in place of Lightning, whose handler waits for every rank first."""
@@ -50,12 +64,31 @@ class Safeguards(Callback):
         """Restore the signal handlers."""
         self._restore_handlers()
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on metrics of validation can be watched."""
+        self._has_validated |= not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Once everything has been logged for the first time, find monitors that nothing logs."""
+        if self._monitors_checked or (trainer.enable_validation and not self._has_validated):
+            return
+        self._monitors_checked = True
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            watches = isinstance(callback, EarlyStopping | ModelCheckpoint)
+            if watches and callback.monitor not in (None, *trainer.callback_metrics):
+                raise RunError(
+                    f'{type(callback).__name__} watches "{callback.monitor}", which has not been '
+                    f"logged: {_kept(trainer)}; watch one of {', '.join(trainer.callback_metrics)}"
+                )
+
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Say where another error stopped the run; the error itself follows."""
+        begun = bool(self._before)
         self._restore_handlers()
-        if not isinstance(exception, (StoppedError, RunError, ConfigurationError)):
+        explained = (StoppedError, RunError, ConfigurationError, MisconfigurationException)
+        if begun and not isinstance(exception, explained):
             line = f"rl_lightning: the run broke{_at(trainer)}: {_kept(trainer)}"
             print(line, file=sys.stderr, flush=True)
 
@@ -114,8 +147,13 @@ def _at(trainer: Trainer) -> str:
 
 
 def _kept(trainer: Trainer) -> str:
-    folder = getattr(trainer.checkpoint_callback, "dirpath", None)
-    last = Path(folder or "", "last.ckpt")
-    if folder is None or not last.is_file():
+    # Without a logger the folder is that of earlier runs too: name only what this run has.
+    written = [getattr(each, "best_model_path", "") for each in trainer.checkpoint_callbacks]
+    if trainer.ckpt_path is not None:
+        written.append(str(trainer.ckpt_path))
+    found = [path for path in written if Path(path).name == "last.ckpt" and Path(path).is_file()]
+    if not found:
         return "there is no checkpoint yet, so start again"
-    return f"{last} is the last checkpoint, go on from it with --ckpt_path last"
+    tracked = any(isinstance(each, MLflowTracker) for each in trainer.loggers)
+    how = "last" if tracked else found[0]
+    return f"{found[0]} is the last checkpoint, go on from it with --ckpt_path {how}"

@@ -68,7 +68,7 @@ class EnvironmentDataModule(SourceDataModule):
         self.num_eval_envs = num_eval_envs
         self.predict_episodes = predict_episodes
         self.environment: EnvironmentSpec = self.maker.describe()
-        self._evaluation_envs: list[Envs] = []
+        self._evaluation_envs: dict[str, Envs] = {}
 
     @property
     def policy(self) -> Policy:
@@ -93,7 +93,13 @@ class EnvironmentDataModule(SourceDataModule):
     def teardown(self, stage: str) -> None:
         """Close the evaluation environments."""
         while self._evaluation_envs:
-            self._evaluation_envs.pop().close()
+            self._evaluation_envs.popitem()[1].close()
+
+    def batches_of(self, stage: str) -> int | None:
+        """Batches of an epoch of "train" or "validate" on each rank."""
+        if stage == "validate":
+            return -(-(self.eval_episodes // self.num_eval_envs) // self.world_size)
+        return super().batches_of(stage)
 
     def val_dataloader(self) -> DataLoader[Episodes]:
         """Whole greedy episodes, the same starts at every validation."""
@@ -104,7 +110,7 @@ class EnvironmentDataModule(SourceDataModule):
         return self._evaluation("test")
 
     def _evaluation(self, stage: str) -> DataLoader[Episodes]:
-        envs = self._to_close(self.maker.make(self.num_eval_envs))
+        envs = self._to_close(stage, self.maker.make(self.num_eval_envs))
         seeds = [
             stream_seed(self.seed, stream=f"{stage} {wave}")
             for wave in range(self.eval_episodes // self.num_eval_envs)
@@ -115,7 +121,7 @@ class EnvironmentDataModule(SourceDataModule):
 
     def predict_dataloader(self) -> DataLoader[RecordedEpisode]:
         """Greedy episodes to look at, with their frames."""
-        envs = self._to_close(self.maker.make_rendered())
+        envs = self._to_close("predict", self.maker.make_rendered())
         seeds = [
             stream_seed(self.seed, stream=f"predict {episode}")
             for episode in range(self.rank, self.predict_episodes, self.world_size)
@@ -131,6 +137,9 @@ class EnvironmentDataModule(SourceDataModule):
         finally:
             envs.close()
 
-    def _to_close(self, envs: Envs) -> Envs:
-        self._evaluation_envs.append(envs)
+    def _to_close(self, stage: str, envs: Envs) -> Envs:
+        # The Trainer asks for a loader again under reload_dataloaders_every_n_epochs.
+        if (before := self._evaluation_envs.pop(stage, None)) is not None:
+            before.close()
+        self._evaluation_envs[stage] = envs
         return envs

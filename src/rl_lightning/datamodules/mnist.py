@@ -167,6 +167,13 @@ class MNISTDataModule(SourceDataModule):
             digits = shift(digits, self.max_shift, generator)
         return self.draw(digits, self.splits["train"][0], generator)
 
+    def batches_of(self, stage: str) -> int | None:
+        """Batches of an epoch of "train" or "validate" on each rank."""
+        images = self.validation_images
+        if stage == "train":
+            images = len(load_mnist(self.data_dir, train=True)[0]) - images
+        return batches_of_an_epoch(images, self.batch_size, self.world_size)
+
     def train_dataloader(self) -> WholeBatchLoader[LabelledImages]:
         """Shuffled batches, the same number on every rank."""
         num_images = len(self.splits["train"][0])

@@ -79,6 +79,10 @@ class SourceDataModule(LightningDataModule):
             self.seed, rank=self.rank, update=self.updates, stream=stream, device=device
         )
 
+    def batches_of(self, stage: str) -> int | None:
+        """Batches of an epoch of "train" or "validate" on each rank; None if not known yet."""
+        return self.updates_per_epoch if stage == "train" else None
+
     @abstractmethod
     def next_batch(self) -> Any:
         """Make the training batch of update number `updates`."""

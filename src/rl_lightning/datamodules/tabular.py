@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import gymnasium as gym
 import torch
 
 from rl_lightning.datamodules.environment import EnvironmentDataModule
@@ -11,6 +10,7 @@ from rl_lightning.environments.dynamics import (
     check_endings,
     check_loops,
     check_outcomes,
+    check_repeats,
     read_grid_shape,
     read_initial,
     read_outcomes,
@@ -61,15 +61,25 @@ class TabularDataModule(EnvironmentDataModule):
                 f"{self.env_id} has no finite table: that needs Discrete observations and actions, "
                 "such as FrozenLake-v1's; take a module that learns from experience, such as DQN"
             )
-        env = gym.make(self.env_id, **self.maker.env_kwargs)
+        if self.maker.wrappers:
+            raise ConfigurationError(
+                f"wrappers are {[*self.maker.wrappers]}, and the dynamics are those of {self.env_id} "
+                "without them: leave data.wrappers out, or take a module that learns from "
+                "experience, such as QLearning"
+            )
+        env, another = self.maker.make_single(), self.maker.make_single()
         outcomes = read_outcomes(self.env_id, env.unwrapped, states, actions)
         check_outcomes(self.env_id, outcomes, states, actions)
+        check_repeats(
+            self.env_id, outcomes, read_outcomes(self.env_id, another.unwrapped, states, actions)
+        )
         if self.gamma == 1:
             check_endings(self.env_id, outcomes, states)
             check_loops(self.env_id, outcomes, states, actions)
         initial = read_initial(self.env_id, env.unwrapped, states)
         self.grid_shape = read_grid_shape(env.unwrapped)
         env.close()
+        another.close()
         return to_tensors(outcomes, initial, actions, self.gamma)
 
     def next_batch(self) -> Dynamics:

@@ -78,6 +78,19 @@ def check_outcomes(env_id: str, outcomes: Outcomes, num_states: int, num_actions
         )
 
 
+def check_repeats(env_id: str, outcomes: Outcomes, again: Outcomes) -> None:
+    """Check that two environment copies have the same outcomes.
+
+    Raises:
+        ConfigurationError: If they differ: what was learned of one would be played in others.
+    """
+    if not all(map(np.array_equal, outcomes, again)):
+        raise ConfigurationError(
+            f"{env_id} has other dynamics in each environment copy, and a table holds those of one: "
+            "fix what it draws at random with data.env_kwargs (FrozenLake-v1: map_name or desc)"
+        )
+
+
 def check_endings(env_id: str, outcomes: Outcomes, num_states: int) -> None:
     """Check that under γ = 1 no reward is collected where no episode can end.
 

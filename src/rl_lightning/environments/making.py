@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rl_lightning.environments.playing import reset
 from rl_lightning.environments.spaces import describe_spaces
@@ -55,6 +55,17 @@ class EnvironmentMaker:
                 "supported: choose it through env_kwargs"
             )
         return envs
+
+    def make_single(self) -> gym.Env[Any, Any]:
+        """Make one environment copy, to look into.
+
+        Raises:
+            ConfigurationError: If the environment cannot be made, saying why.
+        """
+        envs = self._make(num_envs=1, vectorization_mode="sync")
+        assert isinstance(envs, SyncVectorEnv)
+        single: gym.Env[Any, Any] = envs.envs[0]
+        return single
 
     def make_rendered(self) -> Envs:
         """Make one environment copy whose `render()` gives an RGB array.

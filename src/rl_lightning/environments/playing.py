@@ -95,7 +95,7 @@ def _call(
         raise
     except Exception as error:  # the environment's code may raise anything
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(frame.filename).name}, line {frame.lineno}"
+        where = f"{Path(frame.filename).name}, line {frame.lineno}: {frame.line}"
         if isinstance(envs, AsyncVectorEnv):
             where = "--data.env_kwargs.vectorization_mode sync shows the line"
         raise RunError(

@@ -62,6 +62,7 @@ class DQN(Agent):
         "dueling",
         "normalise_observations",
     )
+    carried: ClassVar[tuple[str, ...]] = ("epsilon",)
 
     def __init__(
         self,
@@ -101,8 +102,9 @@ class DQN(Agent):
 
     def configure_callbacks(self) -> list[Callback]:
         """A target network that nobody renews would keep its first random weights."""
+        callbacks = super().configure_callbacks()
         given = any(isinstance(each, TargetNetwork) for each in self.trainer.callbacks)  # type: ignore[attr-defined]
-        return [] if given else [TargetNetwork()]
+        return callbacks if given else [*callbacks, TargetNetwork()]
 
     def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
         """ε-greedy with a draw for each copy; greedy without exploration."""

@@ -37,8 +37,10 @@ class ImageClassifier(Learner):
     algorithm = "classifier"
 
     batch_type = LabelledImages
+    takes_rounded_batches = True
     monitor = ("val/error", "min")
     architecture: ClassVar[tuple[str, ...]] = ("image_shape", "num_classes")
+    carried: ClassVar[tuple[str, ...]] = ("right_answers", "answers")
 
     def __init__(
         self,
@@ -72,6 +74,13 @@ class ImageClassifier(Learner):
         self.images_seen: Tensor
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.float64))
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Move or cast, except for the count, which 16 bits could not hold."""
+        images_seen = self.images_seen
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.images_seen = images_seen.to(self.images_seen.device)
+        return self
+
     def training_loss(
         self, images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -86,7 +95,7 @@ class ImageClassifier(Learner):
     def training_step(self, batch: LabelledImages, batch_idx: int) -> Tensor:
         """One update; logs every `log_every_n_steps` updates over the images seen."""
         images, labels = batch
-        if batch_idx == 0:  # where a resumed run begins
+        if batch_idx == 0:
             self.right_answers, self.answers = torch.zeros_like(self.right_answers), 0
         loss, right, figures = self.training_loss(images, labels)
         self.right_answers = self.right_answers + right.sum()

@@ -4,12 +4,19 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
-from lightning import LightningModule
-from torch import nn
+from lightning import Callback, LightningModule
+from lightning.fabric.plugins.precision.amp import _optimizer_handles_unscaling
+from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+from rl_lightning.callbacks.needs import check_needs
 from rl_lightning.experience import ExperienceSource, check_pair
+from rl_lightning.runtime.progress import Resumption, correct_progress, go_on, unlogged_metrics
+from rl_lightning.runtime.ranks import from_all_ranks
 from rl_lightning.runtime.seeding import torch_stream
+from rl_lightning.runtime.trainer_flags import check_flags, is_fitting
 
 
 class Learner(LightningModule):
@@ -19,24 +26,40 @@ class Learner(LightningModule):
         algorithm: Its name in those of experiments.
         monitor: The metric that the best checkpoint has, and "max" or "min" of it; None where
             there is none.
+        takes_rounded_batches: Whether it may train in bf16-true, where Lightning rounds the
+            batches themselves to bfloat16.
         architecture: Hyperparameters that a checkpoint must share with a configuration that
             goes on with it.
+        carried: Attributes that go on from update to update and are no parameters or buffers;
+            each rank has its own in the checkpoint.
     """
 
     algorithm: ClassVar[str]
     batch_type: ClassVar[type]
     needs_whole_episodes: bool = False
     monitor: ClassVar[tuple[str, str] | None] = None
+    takes_rounded_batches: ClassVar[bool] = False
     architecture: ClassVar[tuple[str, ...]] = ()
+    carried: ClassVar[tuple[str, ...]] = ()
 
-    def setup(self, stage: str) -> None:
-        """Compare this module with the datamodule.
+    _resumption: Resumption | None = None
+    _unlogged: dict[str, float] | None = None
+    _gradients: dict[str, Tensor] | None = None
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Compare this module with datamodule, callbacks and flags; a subclass must call this.
+
+        Lightning calls this hook first, before any logger or callback writes anything.
 
         Raises:
             ConfigurationError: If they do not fit.
         """
-        if self._trainer is not None:
-            check_pair(self, getattr(self.trainer, "datamodule", None))
+        trainer = self.trainer
+        data = getattr(trainer, "datamodule", None)
+        check_pair(self, data)
+        check_needs(trainer.callbacks, self, data)  # type: ignore[attr-defined]
+        check_flags(trainer, self, is_fitting(trainer), data)
+        return []
 
     @property
     def seed(self) -> int:
@@ -61,6 +84,64 @@ class Learner(LightningModule):
             self.seed, rank=self.global_rank, update=index, stream=name, device=self.device
         )
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a run that goes on inside an epoch needs; a subclass must call this."""
+        fit_loop, automatic = self.trainer.fit_loop, self.automatic_optimization
+        state: dict[str, Any] = {name: getattr(self, name) for name in self.carried}
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        if fitting and automatic and fit_loop._should_accumulate():
+            state["gradients"] = {
+                name: parameter.grad
+                for name, parameter in self.named_parameters()
+                if parameter.grad is not None
+            }
+        checkpoint["learner"] = {
+            "ranks": from_all_ranks(state),
+            "unlogged": unlogged_metrics(self.trainer) if fitting else {},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Read what `on_save_checkpoint` added, where training goes on."""
+        if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        if "loops" in checkpoint:
+            self._resumption = correct_progress(
+                checkpoint["loops"]["fit_loop"], self.trainer.accumulate_grad_batches
+            )
+        saved = checkpoint.get("learner", {"ranks": [], "unlogged": {}})
+        self._unlogged = saved["unlogged"]
+        if len(saved["ranks"]) == self.trainer.world_size:
+            state = saved["ranks"][self.global_rank]
+            self._gradients = state.get("gradients")
+            for name in self.carried:
+                setattr(self, name, state[name])
+
+    def on_train_start(self) -> None:
+        """Go on where the checkpoint was written; a subclass must call this."""
+        if self._resumption is not None:
+            go_on(self.trainer, self._resumption)
+        if self._unlogged:
+            self.trainer._logger_connector.log_metrics(dict[str, Any](self._unlogged))
+        for name, parameter in self.named_parameters():
+            if self._gradients and name in self._gradients:
+                parameter.grad = self._gradients[name].to(parameter.device)
+        self._unlogged = self._gradients = None
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Correct the count of logged steps, which Lightning may raise once more at a resume."""
+        if self._resumption is not None:
+            self.trainer.fit_loop.epoch_loop._batches_that_stepped = self._resumption.logged_step
+            self._resumption = None
+
+    def on_train_epoch_end(self) -> None:
+        """Keep EarlyStopping from judging an epoch that was cut short; a subclass must call this.
+
+        It would count the metric of the last complete epoch twice, or find none.
+        """
+        if not self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            for callback in self.trainer.early_stopping_callbacks:
+                callback._check_on_train_epoch_end = None  # of the next `fit`, Lightning decides
+
     def clipped_apart(self) -> Iterable[list[nn.Parameter]]:
         """Groups of parameters, each clipped to the Trainer's `gradient_clip_val` by itself."""
         return [list(self.parameters())]
@@ -78,6 +159,11 @@ class Learner(LightningModule):
         """
         if not gradient_clip_val:
             return
+        precision = self.trainer.precision_plugin
+        scaler = precision.scaler if isinstance(precision, MixedPrecision) else None
+        if scaler is not None and _optimizer_handles_unscaling(optimizer):
+            # A fused optimizer divides by the loss scale in its own step, after this.
+            gradient_clip_val = gradient_clip_val * scaler.get_scale()
         for parameters in self.clipped_apart():
             if gradient_clip_algorithm == "value":
                 clip_grad_value_(parameters, gradient_clip_val)

@@ -1,5 +1,7 @@
 """Q-learning over a table: value iteration's values, from experience alone."""
 
+from typing import ClassVar
+
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
@@ -38,6 +40,7 @@ class QLearning(Agent):
     algorithm = "q_learning"
 
     batch_type = Transitions
+    carried: ClassVar[tuple[str, ...]] = ("epsilon",)
     action_values: Tensor
 
     def __init__(

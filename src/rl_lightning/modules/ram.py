@@ -8,7 +8,7 @@ T glimpses, K classes.
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -19,6 +19,7 @@ from torchmetrics import MeanMetric
 from rl_lightning.experience import LabelledImages
 from rl_lightning.functional.attention import baseline_loss, gaussian_log_prob, reinforce_loss
 from rl_lightning.modules.image_classifiers import ImageClassifier
+from rl_lightning.networks.bodies import FullPrecisionLinear
 from rl_lightning.networks.glimpse import (
     CoreState,
     GlimpseNetwork,
@@ -124,7 +125,7 @@ class RecurrentAttentionModel(ImageClassifier):
         )
         self.locator = Locator(hidden_size)
         self.classifier = nn.Linear(hidden_size, num_classes)
-        self.baseline = nn.Linear(hidden_size, 1)
+        self.baseline = FullPrecisionLinear(hidden_size, 1)
         if location_policy != "learned" or num_glimpses == 1:
             # Nothing reaches them, and DistributedDataParallel would wait for their gradients.
             self.locator.requires_grad_(False)
@@ -164,14 +165,15 @@ class RecurrentAttentionModel(ImageClassifier):
 
         Drawn before the rollout, so that the rollout itself is a function of tensors alone.
         """
-        shape, place = (self.num_glimpses, rollouts, 2), self.device
+        shape = (self.num_glimpses, rollouts, 2)
+        like: Any = {"device": self.device, "dtype": self.std.dtype}
         if self.location_policy == "random":
-            return torch.rand(shape, device=place, generator=generator) * 2 - 1
+            return torch.rand(shape, generator=generator, **like) * 2 - 1
         if self.location_policy == "centre" or mean_policy:
-            return torch.zeros(shape, device=place)
-        offsets = self.std * torch.randn(shape, device=place, generator=generator)
+            return torch.zeros(shape, **like)
+        offsets = self.std * torch.randn(shape, generator=generator, **like)
         if self.first_location == "uniform":
-            offsets[0] = torch.rand(shape[1:], device=place, generator=generator) * 2 - 1
+            offsets[0] = torch.rand(shape[1:], generator=generator, **like) * 2 - 1
         return offsets
 
     def roll_out(self, images: Tensor, offsets: Tensor, every_step: bool = False) -> GlimpsePath:
@@ -254,7 +256,8 @@ class RecurrentAttentionModel(ImageClassifier):
         """What the mean policy did, for people to look at."""
         images, labels = batch
         path = self.look(images, 1, self.evaluation_generator, mean_policy=True, every_step=True)
-        return GlimpseTrace(images, labels, path.locations, path.logits.softmax(-1))
+        probabilities = path.logits.softmax(-1).float()  # NumPy has no bfloat16
+        return GlimpseTrace(images.float(), labels, path.locations.float(), probabilities)
 
     def setup(self, stage: str) -> None:
         """Check that σ's schedule has an end, and compile what training repeats."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rl_lightning.experience import LabelledImages
+from rl_lightning.networks.bodies import FullPrecisionLinear
 from rl_lightning.runtime.errors import ConfigurationError
 
 CoreState = tuple[Tensor, ...]
@@ -195,7 +196,7 @@ class Locator(nn.Module):
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(hidden_size, 128)
-        self.mean = nn.Linear(128, 2)
+        self.mean = FullPrecisionLinear(128, 2)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """h_t [N, hidden_size] to μ_{t+1} [N, 2] in (−1, 1)."""

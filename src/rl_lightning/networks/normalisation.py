@@ -51,7 +51,8 @@ class RunningStatistics(nn.Module):
         squares += self.count * (self.variance + rounded.square())
         self.mean.copy_(centre + shift)
         self.variance.copy_(torch.where(total > 0, squares / divisor - shift.square(), 1.0))
-        self.count.copy_(total.flatten()[0] if total.ndim else total)
+        if total.numel():  # not so for values without numbers
+            self.count.copy_(total.flatten()[0])
 
     @property
     def std(self) -> Tensor:
@@ -87,6 +88,8 @@ class ObservationNormaliser(RunningStatistics):
 
     def forward(self, observations: Tensor) -> Tensor:
         """Normalise with the statistics as they stand."""
+        if observations.dtype == torch.bool:  # torch cannot subtract from those
+            observations = observations.float()
         centred = (observations - self.mean.float()) / self.std
         return centred.clamp(-self.clip, self.clip)
 

@@ -1,11 +1,18 @@
 """The command line's parser, which says in one line what is wrong."""
 
 import re
+from enum import Enum
 from typing import Any, NoReturn
 
+import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from rl_lightning.runtime.errors import ConfigurationError
+
+# Some classes of Lightning, such as Timer, have defaults that PyYAML cannot write otherwise.
+yaml.SafeDumper.add_multi_representer(
+    Enum, lambda dumper, member: dumper.represent_data(member.value)
+)
 
 
 class OneLineParser(LightningArgumentParser):

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -18,7 +18,12 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from rl_lightning.runtime.errors import ConfigurationError, one_line
 from rl_lightning.tracking.metric_sender import MetricSender, Point
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 DEFAULT_EXPERIMENT = "rl_lightning"
+# A client of a server, unlike one of a database, does nothing until it is used.
+NO_STORE = "http://localhost:0"
 LIBRARIES = ("rl_lightning", "torch", "lightning", "gymnasium", "ale-py", "torchmetrics", "numpy")
 
 
@@ -55,25 +60,49 @@ class MLflowTracker(MLFlowLogger):
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
         if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             # Only rank 0 logs. Two ranks that create a new database at once fail at its tables.
-            # A client of a server, unlike one of a database, does nothing until it is used.
-            uri = "http://localhost:0"
+            uri = NO_STORE
         elif uri.startswith("http"):
             # By default MLflow retries each request for minutes; here metrics are sent later.
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
             _check_answers(uri)
+        self._client: MlflowClient | None = None
         super().__init__(
             experiment_name=experiment_name or DEFAULT_EXPERIMENT,
-            tracking_uri=uri,
+            tracking_uri=NO_STORE,
             run_name=run_name,
             run_id=run_id,
             tags=tags,
         )
+        self._tracking_uri = uri
         self._is_named = experiment_name is not None
         self._save_dir = save_dir
         self._sender: MetricSender | None = None
         self._goes_on = run_id is not None
         self._last_steps: dict[str, int] = {}
+
+    @property
+    def _mlflow_client(self) -> "MlflowClient":
+        """The client, which creates the database of a new store when it is made.
+
+        So it is made when it is first used, and a configuration that is refused leaves no file.
+        """
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        if self._client is None:
+            try:
+                self._client = MlflowClient(self._tracking_uri)
+            except (MlflowException, OSError) as error:
+                raise ConfigurationError(
+                    f"MLflow cannot open the store {self._tracking_uri} "
+                    f"({one_line(str(error))[:200]}): give another tracking_uri"
+                ) from error
+        return self._client
+
+    @_mlflow_client.setter
+    def _mlflow_client(self, client: Any) -> None:
+        """Lightning's constructor would set one."""
 
     @property
     def save_dir(self) -> str:
@@ -244,10 +273,15 @@ class TrackConfig(SaveConfigCallback):
             if isinstance(logger, MLflowTracker):
                 logger.flush()
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write nothing yet: the checkpoint may still be refused."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the configuration, after module and datamodule have accepted the checkpoint."""
+        super().setup(trainer, pl_module, "fit")
+
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the YAML, and tag the run with the versions of its libraries."""
-        if stage != "fit":
-            return
         config = self.parser.dump(self.config, skip_none=False)
         folder = run_folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)
