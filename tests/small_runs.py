@@ -25,7 +25,8 @@ EXPERIMENTS = {
     "a2c/cartpole": COPIES + " --data.updates_per_epoch 8 --data.rollout_length 8 "
     "--model.hidden_sizes [8] --model.normalise_observations true --model.normalise_returns true "
     "--model.normalise_advantages true",
-    "a2c/hopper": COPIES + " --data.updates_per_epoch 8 --data.rollout_length 8",
+    "a2c/halfcheetah": COPIES + " --data.env_id Hopper-v5 --data.updates_per_epoch 8 "
+    "--data.rollout_length 8",
     "reinforce/cartpole_moving_average": COPIES + " --data.episodes_per_update 2 "
     "--data.updates_per_epoch 4",
     "q_learning/frozenlake": " --data.keep_replay true --data.updates_per_epoch 10",

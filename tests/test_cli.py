@@ -262,7 +262,8 @@ def test_a_checkpoint_of_another_shape_is_refused(trained, working_folder, capsy
     checkpoint = run_folder(folder) / "checkpoints" / "last.ckpt"
     arguments = ["--ckpt_path", str(checkpoint), "--model.hidden_sizes", "[8]"]
     assert main(["test", *TINY, *arguments]) == 2
-    assert "hidden_sizes is [16] there and [8] here" in capsys.readouterr().err.splitlines()[-1]
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "hidden_sizes is [16] in the checkpoint and [8] in the configuration" in line
 
 
 def test_a_checkpoint_that_is_none_is_refused(working_folder, capsys):

@@ -131,7 +131,7 @@ save = AtomicCheckpoints.save_checkpoint
 def test_two_processes_of_which_one_is_killed_go_on_as_if_it_had_not_been(
     name, working_folder, store, monkeypatch
 ):
-    if name == "a2c/hopper":
+    if name == "a2c/halfcheetah":
         pytest.importorskip("mujoco")
     whole, killed = working_folder / "whole", working_folder / "killed"
     assert joined(start(2, whole, name)) == [0, 0]

@@ -100,9 +100,9 @@ def test_a_run_that_a_callback_or_max_time_stopped_goes_on(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--data.env_id test/CartPole-v1", "env_id is CartPole-v1 there and test/CartPole-v1 here"),
+        ("--data.env_id test/CartPole-v1", "env_id is CartPole-v1 in the checkpoint and"),
         ("--data.num_envs 4", "made with num_envs 2, not 4"),
-        ("--model.activation relu", "activation is tanh there and relu here"),
+        ("--model.activation relu", "activation is tanh in the checkpoint and relu in"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused_and_nothing_is_written(

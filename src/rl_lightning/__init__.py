@@ -4,7 +4,7 @@ import gymnasium
 
 __version__ = "0.1.0"
 
-# An entry point as text: the environment is imported when it is first made.
+# The entry point is a string, so that the environment is imported only when it is first made.
 gymnasium.register(
     id="rl_lightning/GridWorld-v0",
     entry_point="rl_lightning.environments.gridworld:GridWorld",

@@ -1,4 +1,4 @@
-"""`python -m rl_lightning`."""
+"""Entry point of `python -m rl_lightning`."""
 
 import sys
 

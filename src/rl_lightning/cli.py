@@ -198,6 +198,8 @@ class _CLI(LightningCLI):
                     if monitored is None or trainer.get("limit_val_batches") == 0:
                         continue
                     callback = self._best_checkpoint(*monitored)
+                    if any(each.state_key == callback.state_key for each in given):
+                        continue  # the configuration lists one of its own in its place
                 yield callback
             elif isinstance(callback, ProgressBar):
                 unwanted = trainer.get("enable_progress_bar") is False

@@ -1,8 +1,10 @@
-"""The seam between what learns and where experience comes from.
+"""The interface between modules, which learn, and datamodules, which collect experience.
 
-A policy's `act` goes one way, typed batches go the other, and nothing else crosses. Both
-sides declare what they give and need, callbacks too, and `check_pair` compares them.
-Time-major shapes: T environment steps, N environment copies, B sampled transitions.
+A datamodule calls the policy's `act`; the module receives typed batches. They exchange nothing
+else. Modules declare the batch type that they need, datamodules the one that they provide, and
+`check_pair` compares the two declarations. Callbacks declare their needs in the same way.
+
+Shapes are time-major: T environment steps, N environment copies, B sampled transitions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,16 +19,16 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 
 class EnvironmentSpec(TypedDict):
-    """What a module must know of its environment, in primitives that a checkpoint can hold.
+    """Properties of the environment that a module needs, as primitives for the checkpoint.
 
-    Actions of a Box space have bounds, one for each number of an action, flattened; an
-    unbounded one is ±inf. Discrete observations and actions are counted from 0 here,
-    whatever the environment counts from.
+    Each component of a Box action has a lower and an upper bound, which are ±inf where it is
+    unbounded; the lists of bounds are flattened. Discrete observations and actions are counted
+    from 0 here, even where the environment's space starts at another number.
     """
 
     env_id: str
     observation_shape: tuple[int, ...]
-    observation_dtype: str  # as observations reach the module: "float32", "uint8", …
+    observation_dtype: str  # of the observations that the module receives: "float32", "uint8", …
     num_observations: int | None  # of a Discrete observation space, else None
     action_shape: tuple[int, ...]
     num_actions: int | None  # of a Discrete action space, else None
@@ -35,25 +37,25 @@ class EnvironmentSpec(TypedDict):
 
 
 class Exploration(NamedTuple):
-    """What a policy needs to explore."""
+    """The inputs of exploration."""
 
-    env_steps: int  # environment steps so far, all copies and ranks: schedules count these
+    env_steps: int  # so far, over all environment copies and ranks; schedules count these
     generator: torch.Generator  # the exploration stream, on the policy's device
 
 
 class Decision(NamedTuple):
-    """Actions, and what is remembered with them."""
+    """Actions, with further tensors that the batch stores beside them."""
 
     actions: Tensor  # [N, *action_shape]
-    extras: Mapping[str, Tensor] = {}  # by name, [N, ...]: a log-probability, a value
+    extras: Mapping[str, Tensor] = {}  # by name, [N, ...], such as log-probabilities or values
 
 
 class Policy(Protocol):
-    """The part of an agent that a collector sees."""
+    """The part of an agent that a collector uses."""
 
     @property
     def device(self) -> torch.device:
-        """Where observations must be put."""
+        """The device on which `act` expects observations."""
         ...
 
     def act(
@@ -63,10 +65,10 @@ class Policy(Protocol):
 
         Args:
             observations: [N, *observation_shape].
-            exploration: Explore with this; None acts greedily.
+            exploration: The inputs of exploration; with None the actions are greedy.
 
         Returns:
-            Actions [N, *action_shape], or a `Decision`, whose extras stand in the batch.
+            Actions [N, *action_shape], or a `Decision`, whose extras become part of the batch.
         """
         ...
 
@@ -74,22 +76,22 @@ class Policy(Protocol):
 class Rollout(NamedTuple):
     """T steps of N environment copies under one policy version.
 
-    `observations[t + 1]` is always what followed `actions[t]`: vector environments
-    reset on the step after an episode's end, so the true final observation stands
-    in the row of the reset, whose own action did nothing and whose `mask` is False.
+    `observations[t + 1]` is always the observation that followed `actions[t]`. Vector
+    environments reset on the step after the end of an episode. So the row of the reset holds
+    the true final observation, its action had no effect, and its `mask` is False.
     """
 
     observations: Tensor  # [T + 1, N, *observation_shape]
     actions: Tensor  # [T, N, *action_shape]
     rewards: Tensor  # [T, N] float32, raw or clipped to ±1
-    discounts: Tensor  # [T, N] float32: γ, or 0 where the value of what follows is 0
+    discounts: Tensor  # [T, N] float32: γ, or 0 where the next observation has the value 0
     ends: Tensor  # [T, N] bool: the episode ended here, by termination or truncation
-    mask: Tensor  # [T, N] bool: False in rows that are no environment step of an episode
-    extras: Mapping[str, Tensor] = {}  # by name, [T, N, ...]: what `act` gave beside actions
+    mask: Tensor  # [T, N] bool: False in rows that are not an environment step of an episode
+    extras: Mapping[str, Tensor] = {}  # by name, [T, N, ...]: the extras that `act` returned
 
 
 def join_rollouts(rollouts: Sequence[Rollout]) -> Rollout:
-    """Join rollouts, each of which goes on where the one before stopped."""
+    """Join rollouts of which each continues the one before."""
     observations = [rollout.observations[:-1] for rollout in rollouts]
     columns = zip(*(rollout[1:6] for rollout in rollouts), strict=True)
     extras = {
@@ -106,26 +108,26 @@ def join_rollouts(rollouts: Sequence[Rollout]) -> Rollout:
 
 
 class Transitions(NamedTuple):
-    """Sampled n-step transitions: bootstrapped targets are rewards + discounts · V(next)."""
+    """Sampled n-step transitions. A bootstrapped target is rewards + discounts · V(next)."""
 
     observations: Tensor  # [B, *observation_shape]
     actions: Tensor  # [B, *action_shape]
     rewards: Tensor  # [B] float32: Σ_{k<n} γ^k r_{t+k}
     discounts: Tensor  # [B] float32: γⁿ, or 0 at a true terminal
     next_observations: Tensor  # [B, *observation_shape]
-    importance_weights: Tensor | None = None  # [B] float32, where the draw was not uniform
-    extras: Mapping[str, Tensor] = {}  # by name, [B, ...]: what `act` gave beside actions
+    importance_weights: Tensor | None = None  # [B] float32, where sampling was not uniform
+    extras: Mapping[str, Tensor] = {}  # by name, [B, ...]: the extras that `act` returned
 
 
 class Dynamics(NamedTuple):
     """A finite Markov decision process (S, A, R, P, γ) as tensors.
 
-    γ and the terminal flag are folded into the transition matrix, as they are into a
-    transition's discount: what follows a true terminal has the value 0.
+    The transition matrix includes γ and the terminal flag, as a transition's discount does: an
+    entry is 0 where the episode terminates, because the value after a true terminal is 0.
     """
 
     rewards: Tensor  # [S, A] float64: E[r | s, a]
-    transitions: Tensor  # [S·A, S] float64 sparse CSR: row s·A + a holds γ P(s', not ended | s, a)
+    transitions: Tensor  # [S·A, S] float64 CSR; row s·A + a is γ P(s', not terminated | s, a)
     initial: Tensor  # [S] float64: probability that an episode starts in each state
 
 
@@ -137,14 +139,14 @@ class LabelledImages(NamedTuple):
 
 
 class Episodes(NamedTuple):
-    """Whole episodes, one of each environment copy."""
+    """Whole episodes, one from each environment copy."""
 
     returns: Tensor  # [N] float64: undiscounted, unclipped sum of rewards
     lengths: Tensor  # [N] int64: environment steps
 
 
 class RecordedEpisode(NamedTuple):
-    """One whole episode of one environment copy, with its pictures."""
+    """One whole episode of one environment copy, with its rendered frames."""
 
     rollout: Rollout  # N = 1
     frames: Tensor  # [T + 1, H, W, 3] uint8, RGB
@@ -153,19 +155,19 @@ class RecordedEpisode(NamedTuple):
 
 @runtime_checkable
 class Learner(Protocol):
-    """What a module declares."""
+    """The declarations of a module."""
 
-    batch_type: type  # what `training_step` takes
-    needs_whole_episodes: bool  # whether a rollout must hold no part of an episode
+    batch_type: type  # of the batches that `training_step` takes
+    needs_whole_episodes: bool  # whether every episode in a rollout must be complete
 
 
 @runtime_checkable
 class ExperienceSource(Protocol):
-    """What a datamodule declares."""
+    """The declarations of a datamodule."""
 
-    batch_type: type  # what it gives to `training_step`
-    gives_whole_episodes: bool  # whether a rollout holds whole episodes only
-    seed: int  # of every random stream of the run, with rank, update and name
+    batch_type: type  # of the batches that it provides to `training_step`
+    gives_whole_episodes: bool  # whether every episode in a rollout is complete
+    seed: int  # every random stream is a function of this, the rank, the update and a name
 
 
 @runtime_checkable
@@ -173,7 +175,7 @@ class HasTargetNetworks(Protocol):
     """A module whose target networks follow its online networks."""
 
     def target_networks(self) -> Sequence[tuple[nn.Module, nn.Module]]:
-        """Pairs of an online network and its target network, of equal parameters."""
+        """Pairs of an online network and its target network, which have the same structure."""
         ...
 
 
@@ -188,8 +190,10 @@ class GivesTDErrors(Protocol):
 class HasPriorities(Protocol):
     """A datamodule with prioritised replay."""
 
+    is_prioritised: bool  # whether minibatches are drawn by priority
+
     def renew_priorities(self, td_errors: Tensor) -> None:
-        """Set the priorities of the last minibatch by its TD errors [B]."""
+        """Set the priorities of the last sampled minibatch from its TD errors [B]."""
         ...
 
 
@@ -198,7 +202,7 @@ class HasStatistics(Protocol):
     """A datamodule that counts its environment steps and episodes."""
 
     def statistics(self) -> dict[str, float]:
-        """Metrics of all ranks by name, "env_steps" among them; every rank must call it."""
+        """Metrics over all ranks by name, including "env_steps". Every rank must call it."""
         ...
 
 
@@ -213,7 +217,7 @@ class RecordsEpisodes(Protocol):
 
 @runtime_checkable
 class HasDynamics(Protocol):
-    """A datamodule that knows the dynamics of its environment."""
+    """A datamodule with the dynamics of its environment."""
 
     dynamics: Dynamics
     grid_shape: tuple[int, int] | None  # rows and columns, where the environment is a grid
@@ -221,37 +225,43 @@ class HasDynamics(Protocol):
 
 @runtime_checkable
 class HasActionValues(Protocol):
-    """A module whose action values stand in a table."""
+    """A module with a table of action values."""
 
     action_values: Tensor  # [S, A]
 
 
 @runtime_checkable
 class HasConfusion(Protocol):
-    """A classifier that counts its answers while it is tested."""
+    """A classifier that has a confusion matrix of its test."""
 
-    protocols: tuple[str, ...]  # names of the errors that a test reports, the main one first
+    protocols: tuple[str, ...]  # names of the error rates that a test reports; the first is main
 
     def confusion(self, protocol: str) -> Metric:
-        """The torchmetrics MulticlassConfusionMatrix of one of `protocols`."""
+        """The torchmetrics MulticlassConfusionMatrix for one of `protocols`."""
         ...
 
 
 def check_pair(module: Any, data: Any) -> None:
-    """Compare what a module needs with what a datamodule gives.
+    """Check that a datamodule provides what a module needs.
 
-    A module or datamodule that declares nothing is not checked.
+    A module or datamodule without declarations is not checked.
 
     Raises:
-        ConfigurationError: If the pair does not fit, saying what would.
+        ConfigurationError: If the pair does not fit. The message names a pair that does.
     """
     check_batch_types(type(module), type(data))
     if not isinstance(module, Learner) or not isinstance(data, ExperienceSource):
         return
     here, there = type(module).__name__, type(data).__name__
+    prioritised = isinstance(data, HasPriorities) and data.is_prioritised
+    if prioritised and not isinstance(module, GivesTDErrors):
+        raise ConfigurationError(
+            f"{there} has priority_exponent, and {here} gives no TD errors to renew the priorities "
+            "with: leave priority_exponent out"
+        )
     if module.needs_whole_episodes and not data.gives_whole_episodes:
         raise ConfigurationError(
-            f"{here} learns from whole episodes, and {there} has rollout_length, which cuts them: "
+            f"{here} learns from whole episodes, and rollout_length of {there} cuts episodes: "
             "set episodes_per_update in place of rollout_length"
         )
     ours, theirs = getattr(module, "environment", None), getattr(data, "environment", None)
@@ -260,8 +270,8 @@ def check_pair(module: Any, data: Any) -> None:
     for key, value in theirs.items():
         if not _equal(ours.get(key), value):
             raise ConfigurationError(
-                f"{here} was made for {key} {ours.get(key)} and {there} plays {key} {value}: make "
-                "it with the environment of the datamodule (environment=data.environment)"
+                f"{here} was made for {key} {ours.get(key)}, and {there} has {key} {value}: make "
+                f"{here} with the environment of the datamodule (environment=data.environment)"
             )
 
 
@@ -269,7 +279,7 @@ def check_batch_types(module: type, data: type) -> None:
     """Compare the declared batch types of two classes, before either is instantiated.
 
     Raises:
-        ConfigurationError: If they differ, naming classes that fit.
+        ConfigurationError: If they differ. The message names datamodules that fit.
     """
     needed, given = getattr(module, "batch_type", None), getattr(data, "batch_type", None)
     if needed is None or given is None or needed is given:
@@ -279,9 +289,9 @@ def check_batch_types(module: type, data: type) -> None:
         for each in _subclasses(LightningDataModule)
         if getattr(each, "batch_type", None) is needed and not each.__name__.startswith("_")
     )
-    advice = f"use {' or '.join(fitting)} as data" if fitting else "no datamodule here gives that"
+    advice = f"use {' or '.join(fitting)} as data" if fitting else "no datamodule provides these"
     raise ConfigurationError(
-        f"{module.__name__} learns from {needed.__name__}, and {data.__name__} gives "
+        f"{module.__name__} learns from {needed.__name__}, and {data.__name__} provides "
         f"{given.__name__}: {advice}"
     )
 
@@ -292,7 +302,7 @@ def _subclasses(base: type) -> set[type]:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    # A checkpoint or a YAML file makes lists of tuples.
+    # Tuples become lists in YAML files and in checkpoints, so compare both as lists.
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return [*one] == [*other]
     return bool(one == other)

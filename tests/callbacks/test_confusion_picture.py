@@ -51,6 +51,6 @@ def test_it_draws_the_true_classes_as_rows(tmp_path: Path, drawn: list[Figure]) 
 
 
 def test_it_refuses_what_names_no_classes(tmp_path: Path) -> None:
-    said = "counts its answers while it is tested, and A2C is not one: take ConfusionPicture out of"
+    said = "that has a confusion matrix of its test, and A2C is not one: take ConfusionPicture out"
     with pytest.raises(ConfigurationError, match=said):
         ConfusionPicture().setup(make_trainer(tmp_path), A2C(spec(num_actions=2)), "test")

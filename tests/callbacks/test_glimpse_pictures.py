@@ -113,7 +113,7 @@ def test_location_counts_are_rows_of_y_and_columns_of_x() -> None:
 def test_a_model_without_glimpses_and_nonsense_are_refused(tmp_path: Path) -> None:
     control = FullyConnectedClassifier((1, 16, 16), 4)
     with pytest.raises(
-        ConfigurationError, match="shows where it looks, and FullyConnectedClassifier is not"
+        ConfigurationError, match="traces its glimpses, and FullyConnectedClassifier is not"
     ):
         make_trainer(tmp_path, logger=False).predict(control, loader())
     with pytest.raises(ConfigurationError, match="at least 1"):

@@ -94,7 +94,7 @@ def test_a_resumed_run_counts_on_and_takes_in_no_share_twice(tmp_path, stopped):
     ("settings", "said"),
     [
         ({"every_n_updates": 0}, "every_n_updates is 0"),
-        ({"tau": 0.0}, r"tau is 0.0: it lies in \(0, 1\]"),
+        ({"tau": 0.0}, r"tau is 0.0: choose it in \(0, 1\]"),
         ({"tau": 1.5}, "tau is 1.5"),
     ],
 )

@@ -138,6 +138,13 @@ class Integers(Odd):
         return int(super().observe())
 
 
+class Outside(Integers):
+    """Observes an integer that is not in its space, after some."""
+
+    def observe(self) -> Any:
+        return -1 if self.t == 3 else super().observe()
+
+
 class Keeps(Odd):
     """Keeps objects that no checkpoint can hold."""
 
@@ -223,6 +230,36 @@ class Native(VectorEnv[Any, Any, Any]):
         return observations, np.where(begins, 0, 1), over, np.zeros_like(over), {}
 
 
+class Mirrored(gym.ObservationWrapper[Any, Any, Any]):
+    """Counts Discrete observations from the other end."""
+
+    def observation(self, observation: Any) -> Any:
+        assert isinstance(self.observation_space, Discrete)
+        return self.observation_space.n - 1 - observation
+
+
+class Binned(gym.wrappers.DiscretizeObservation):
+    """Observations of two numbers as one of 16."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env, bins=4)
+
+
+class ThreeTorques(gym.wrappers.DiscretizeAction):
+    """A continuous action as one of three."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env, bins=3)
+
+
+class NativeOfRows(Native):
+    """Gives rewards [N, 1], which would broadcast to [N, N]."""
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict]:
+        observations, rewards, *rest = super().step(actions)
+        return (observations, rewards[:, None], *rest)
+
+
 def _register(name: str, entry_point: Any, **kwargs: Any) -> None:
     limit = kwargs.pop("max_episode_steps", None)
     gym.register(
@@ -298,6 +335,7 @@ for _at, _after in (("init", 0), ("reset", 0), ("step", 5), ("shape", 0)):
     _register(f"Breaks-{_at}-v0", Breaks, at=_at, after=_after)
 _register("Lists-v0", Lists)
 _register("PythonIntegers-v0", Integers)
+_register("Outside-v0", Outside)
 _register("Keeps-v0", Keeps)
 _register("Remembers-v0", Remembers)
 _register("RemembersTooMuch-v0", RemembersTooMuch)
@@ -311,3 +349,4 @@ gym.register("test/Copies-v0", vector_entry_point=Copies)
 for _name, _mode in (("SameStep", AutoresetMode.SAME_STEP), ("NoMode", None)):
     gym.register(f"test/{_name}-v0", vector_entry_point=Copies, kwargs={"mode": _mode})
 gym.register("test/Native-v0", vector_entry_point=Native)
+gym.register("test/NativeOfRows-v0", vector_entry_point=NativeOfRows)

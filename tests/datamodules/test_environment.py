@@ -160,7 +160,7 @@ def test_evaluation_environments_are_closed():
     data, closed = make(), []
     data.val_dataloader()
     data.predict_dataloader()
-    for envs in data._evaluation_envs:
+    for envs in data._evaluation_envs.values():
         envs.close = lambda envs=envs: closed.append(envs)
     data.teardown("validate")
     assert len(closed) == 2

@@ -194,7 +194,7 @@ def test_shift_moves_by_at_most_so_many_pixels() -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"image_size": 20}, "cannot hold a digit"),
+        ({"image_size": 20}, "smaller than a digit"),
         ({"batch_size": 0}, "batch_size >= 1"),
         ({"clutter": -1}, "clutter >= 0"),
     ],
@@ -215,12 +215,12 @@ def refused(folder: Path, match: str) -> None:
 def test_a_truncated_file_is_one_clear_line(folder: Path, keep: int) -> None:
     path = folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:keep])
-    refused(folder, "truncated or something else")
+    refused(folder, "truncated or are not MNIST")
 
 
 def test_a_file_of_something_else_is_one_clear_line(folder: Path) -> None:
     (folder / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").write_text("not MNIST at all, my friend")
-    refused(folder, "truncated or something else")
+    refused(folder, "truncated or are not MNIST")
 
 
 def test_images_of_another_size_are_one_clear_line(tmp_path: Path) -> None:
@@ -231,18 +231,18 @@ def test_no_data_and_no_network_is_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", ["http://localhost:9/"])
-    refused(tmp_path / "nothing", "could not be fetched")
+    refused(tmp_path / "nothing", "could not be downloaded")
 
 
 def test_a_data_folder_that_is_a_file_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("")
-    refused(path, "could not be fetched")
+    refused(path, "could not be downloaded")
 
 
 def test_too_few_images_to_split_is_one_clear_line(folder: Path) -> None:
     data = MNISTDataModule(str(folder))
-    with pytest.raises(ConfigurationError, match="holds 50 training images"):
+    with pytest.raises(ConfigurationError, match="less than the 50 images"):
         data.setup("fit")
 
 

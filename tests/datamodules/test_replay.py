@@ -197,7 +197,7 @@ def test_a_uniform_draw_has_no_importance_weights():
         ({"n_step": 0}, "n_step is 0"),
         ({"warmup_env_steps": -5}, "warmup_env_steps is -5"),
         ({"env_steps_per_update": 3}, "neither a multiple nor a divisor"),
-        ({"eval_episodes": 5, "num_eval_envs": 2}, "cannot be shared out evenly"),
+        ({"eval_episodes": 5, "num_eval_envs": 2}, "not a multiple of num_eval_envs"),
         ({"gamma": 1.5}, "gamma is 1.5"),
         ({"env_id": "CartPol-v1"}, "Did you mean: `CartPole`"),
         ({"env_id": "Blackjack-v1"}, "observation space Tuple"),

@@ -110,6 +110,6 @@ def test_a_module_of_another_batch_type_is_one_line():
     class Wrong(Seeing):
         batch_type = dict
 
-    with pytest.raises(ConfigurationError, match="Wrong learns from dict, and Numbers gives") as e:
+    with pytest.raises(ConfigurationError, match="from dict, and Numbers provides") as e:
         trainer(max_epochs=1).fit(Wrong(), datamodule=Numbers(seed=0))
     assert "\n" not in str(e.value)

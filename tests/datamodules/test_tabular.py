@@ -94,8 +94,8 @@ def check(env: Any) -> None:
     ("env", "message"),
     [
         (SimpleNamespace(), "Bad-v0 does not expose its dynamics"),
-        (SimpleNamespace(P={0: {}}), r"P\[0\]\[0\] is no list"),
-        (SimpleNamespace(P=table((1.0, 1, 0.0))), r"P\[0\]\[0\] is no list"),
+        (SimpleNamespace(P={0: {}}), r"P\[0\]\[0\] is not a list"),
+        (SimpleNamespace(P=table((1.0, 1, 0.0))), r"P\[0\]\[0\] is not a list"),
         (SimpleNamespace(P=table()), "state 0, action 0 sum to 0, not to 1"),
         (
             SimpleNamespace(P=table((0.5, 1, 0.0, True), (0.4, 0, 0.0, False))),
@@ -140,7 +140,7 @@ def test_endings_are_found_from_afar() -> None:
 
 def test_bad_starts() -> None:
     env = SimpleNamespace(initial_state_distrib=[0.5, 0.4])
-    with pytest.raises(ConfigurationError, match="no distribution over 2 states"):
+    with pytest.raises(ConfigurationError, match="not a distribution over 2 states"):
         read_initial("Bad-v0", env, 2)
     np.testing.assert_array_equal(read_initial("Bare-v0", SimpleNamespace(), 2), [0.5, 0.5])
 

@@ -161,11 +161,11 @@ def test_the_screen_shows_the_episode_that_is_played():
 @pytest.mark.parametrize(
     ("env_id", "env_kwargs", "said"),
     [
-        ("ALE/Brakeout-v5", {}, "closest are ALE/Breakout-v5"),
-        ("ALE/Pong", {}, "closest are ALE/Pong-v5"),
+        ("ALE/Brakeout-v5", {}, "such as ALE/Breakout-v5"),
+        ("ALE/Pong", {}, "such as ALE/Pong-v5"),
         ("ALE/Pong-v5", {"protocol": "sticki"}, "choose one of ['nature', 'sticky']"),
-        ("ale_py:ALE/Brakeout-v5", {}, "closest are ALE/Breakout-v5"),
-        ("ALE/Pong-v5", {"reward_clipping": True}, "data.clip_rewards clips what is learned"),
+        ("ale_py:ALE/Brakeout-v5", {}, "such as ALE/Breakout-v5"),
+        ("ALE/Pong-v5", {"reward_clipping": True}, "use data.clip_rewards to clip"),
         ("ALE/Pong-v5", {"episodic_life": True}, "episodic_life cannot be chosen in env_kwargs"),
         ("ALE/Pong-v5", {"life_loss_info": True}, "life_loss_info cannot be chosen in env_kwargs"),
         ("ALE/Pong-v5", {"batch_size": 1}, "batch_size cannot be chosen in env_kwargs"),

@@ -105,13 +105,13 @@ def test_pictures() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"size": 0}, "size is ≥ 1"),
-        ({"slip": 1.5}, "slip 1.5 is no probability"),
+        ({"size": 0}, "size is 0 by 0"),
+        ({"slip": 1.5}, "slip is 1.5: choose a probability"),
         ({"terminals": [[4, 0]]}, r"terminals has \[4, 0\]"),
         ({"walls": [3]}, "walls has 3"),
         ({"walls": [[0, 0]]}, "both in terminals and in walls"),
-        ({"start": [0, 0]}, "no game can start"),
-        ({"size": [1, 2]}, "no game can start"),
+        ({"start": [0, 0]}, "no episode can start"),
+        ({"size": [1, 2]}, "no episode can start"),
     ],
 )
 def test_what_cannot_be_a_grid_is_said(kwargs: dict[str, Any], message: str) -> None:

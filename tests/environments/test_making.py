@@ -35,7 +35,7 @@ gym.register("test/Undrawable-v0", UndrawableEnv, disable_env_checker=True)
 
 
 def test_a_machine_that_cannot_draw_is_told_so_in_one_line():
-    with pytest.raises(ConfigurationError, match="cannot draw test/Undrawable-v0") as error:
+    with pytest.raises(ConfigurationError, match="cannot render test/Undrawable-v0") as error:
         EnvironmentMaker("test/Undrawable-v0").make_rendered()
     assert "libegl1" not in str(error.value), "that is for MuJoCo alone"
     assert "\n" not in str(error.value)
@@ -49,7 +49,7 @@ def test_a_robot_that_cannot_be_drawn_is_told_what_to_install(monkeypatch):
 
     monkeypatch.setattr("gymnasium.envs.mujoco.mujoco_env.MujocoEnv.render", fail)
     with pytest.raises(
-        ConfigurationError, match=r"cannot draw Hopper-v5.*install libegl1"
+        ConfigurationError, match=r"cannot render Hopper-v5.*install libegl1"
     ) as error:
         EnvironmentMaker("Hopper-v5").make_rendered()
     assert "\n" not in str(error.value)

@@ -179,7 +179,7 @@ def test_bounds_of_actions_are_told_flattened():
     ],
 )
 def test_actions_that_no_policy_has_are_refused_in_one_line(space):
-    with pytest.raises(ConfigurationError, match=r"give data\.wrappers a gymnasium\.Action") as e:
+    with pytest.raises(ConfigurationError, match=r"add a gymnasium\.ActionWrapper") as e:
         describe(actions=space)
     assert "\n" not in str(e.value)
     assert "test/Spaces-v0" in str(e.value)

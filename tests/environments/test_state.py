@@ -249,7 +249,7 @@ def test_a_state_of_another_kind_of_environment_is_refused(wrap):
         envs.reset(seed=0)
         return envs
 
-    with pytest.raises(ConfigurationError, match="make the environment as it was then"):
+    with pytest.raises(ConfigurationError, match="use the same env_kwargs and wrappers"):
         write_state(make(wrap), plain(read_state(make())))
 
 

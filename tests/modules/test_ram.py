@@ -330,7 +330,7 @@ def test_sigma_falls_over_the_epochs_and_goes_with_the_checkpoint(tmp_path: Path
     run.save_checkpoint(tmp_path / "model.ckpt")
     again = RecurrentAttentionModel.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
     assert again.std.item() == pytest.approx(0.1)
-    with pytest.raises(ConfigurationError, match=r"give trainer\.max_epochs"):
+    with pytest.raises(ConfigurationError, match=r"set trainer\.max_epochs"):
         trainer(-1).fit(model, data)
 
 

@@ -153,7 +153,7 @@ def test_the_gradient_of_a_full_precision_layer_reaches_the_body():
 
 
 def test_layers_of_no_units_are_refused():
-    with pytest.raises(ConfigurationError, match="each is at least 1"):
+    with pytest.raises(ConfigurationError, match="make each at least 1"):
         MLP((4,), (8, 0))
 
 

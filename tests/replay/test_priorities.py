@@ -139,7 +139,7 @@ def test_a_ring_of_resets_only_is_one_line():
     mask = torch.zeros(1, 2, dtype=torch.bool)
     for row in range(3, 30):
         priorities.ring.extend(rows(row)._replace(mask=mask))
-    with pytest.raises(RunError, match="rows of resets only: raise capacity"):
+    with pytest.raises(RunError, match="only rows of resets: raise capacity"):
         priorities.draw(4, np.random.default_rng(0), 0.5)
 
 
@@ -163,7 +163,7 @@ def test_dqn_learns_with_priorities():
 
 
 def test_priorities_that_nothing_renews_are_said_in_one_line():
-    with pytest.raises(ConfigurationError, match="add the callback RenewPriorities") as error:
+    with pytest.raises(ConfigurationError, match="no callback renews the priorities") as error:
         train([TargetNetwork(20)])
     assert "\n" not in str(error.value)
 

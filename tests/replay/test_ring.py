@@ -137,7 +137,7 @@ def test_a_ring_of_resets_only_is_one_line():
     ring = ReplayRing(6, 2)
     ring.extend(marked([[False, False]] * 3))
     with pytest.raises(
-        RunError, match="the replay of 6 rows holds rows of resets only: raise"
+        RunError, match="the replay of 6 rows holds only rows of resets: raise"
     ) as error:
         ring.draw(4, np.random.default_rng(0))
     assert "\n" not in str(error.value)

@@ -84,7 +84,7 @@ def test_a_missing_file_is_one_line(tmp_path):
     listed = segments.save(playing)
     (gone,) = (tmp_path / "replay").iterdir()
     gone.unlink()
-    with pytest.raises(ConfigurationError, match=r"lacks .*rank0-0-5-.*: put it back, or set"):
+    with pytest.raises(ConfigurationError, match=r"missing file .*rank0-0-5-.*: put it back, or"):
         ReplaySegments(tmp_path / "replay", rank=0).load(ring(), listed, tmp_path / "replay")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 _FAULTS = """
 import ctypes, resource, sys
-from rl_lightning.runtime.allocator import give_back_freed_memory, keep_freed_memory
+from rl_lightning.runtime.allocator import return_freed_memory, keep_freed_memory
 
 if sys.argv[1] != "default":
     assert keep_freed_memory()
@@ -21,7 +21,7 @@ def update():
     for block in blocks:
         libc.free(block)
     if sys.argv[1] == "given back":
-        give_back_freed_memory()
+        return_freed_memory()
 for _ in range(10):
     update()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

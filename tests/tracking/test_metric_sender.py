@@ -40,7 +40,7 @@ def test_points_outlive_a_lost_store_and_arrive_once(store, tmp_path):
     sending = sender(store, tmp_path)
     store.lost = True
     sending.send(POINTS[:10])
-    with pytest.warns(UserWarning, match="connection refused.*training goes on"):
+    with pytest.warns(UserWarning, match="connection refused.*training continues"):
         sending.flush()
     assert store.points == []
     assert len((tmp_path / "run" / "unsent.jsonl").read_text().splitlines()) == 10

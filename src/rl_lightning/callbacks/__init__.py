@@ -1,4 +1,4 @@
-"""What happens beside learning."""
+"""Callbacks: target networks, monitoring, tracking, and files written beside training."""
 
 from rl_lightning.callbacks.confusion_picture import ConfusionPicture
 from rl_lightning.callbacks.episode_writer import EpisodeWriter

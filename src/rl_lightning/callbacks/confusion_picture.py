@@ -1,4 +1,4 @@
-"""The confusion matrix of a tested classifier, to look at."""
+"""Draws the confusion matrix of a tested classifier."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from rl_lightning.tracking.mlflow_tracker import run_folder, send_file
 
 
 class ConfusionPicture(NeedsCallback):
-    """Draws which digits `test` took for which: `confusion.png` in the run's folder and in MLflow.
+    """Draws the confusion matrix of `test` as `confusion.png` in the run's folder and in MLflow.
 
-    Of the main protocol; rows are the true classes, columns the answers.
+    The matrix is that of the main protocol. Rows are the true classes, columns the predictions.
     """
 
     needs_of_module = HasConfusion
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw."""
+        """Draw the matrix on rank 0."""
         assert isinstance(pl_module, HasConfusion)
         matrix: Any = pl_module.confusion(pl_module.protocols[0])
-        counts = matrix.compute()  # on every rank: the counts are summed over them
+        counts = matrix.compute()  # sums over ranks, so every rank must call it
         if not trainer.is_global_zero:
             return
         from matplotlib.figure import Figure

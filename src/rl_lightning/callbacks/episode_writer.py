@@ -1,4 +1,4 @@
-"""Greedy episodes as videos and tables of steps."""
+"""Writes greedy episodes as videos and as tables of steps."""
 
 import csv
 import gc
@@ -12,21 +12,23 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.callbacks.schedule import is_due
 from rl_lightning.experience import RecordedEpisode, RecordsEpisodes
-from rl_lightning.runtime.allocator import give_back_freed_memory
+from rl_lightning.runtime.allocator import return_freed_memory
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.tracking.mlflow_tracker import run_folder, send_file
 
 
 class EpisodeWriter(NeedsCallback, BasePredictionWriter):
-    """Writes each episode that `predict` plays as an mp4 and as a CSV with a row a step.
+    """Writes each episode that `predict` plays as an mp4 and as a CSV with one row per step.
 
-    They are in the folder `episodes` of the run whose checkpoint plays. In training a greedy
-    episode is played and filmed every so many epochs, for MLflow too.
+    The files are in the folder `episodes` of the run whose checkpoint is used. During training
+    one greedy episode is filmed after every `every_n_epochs` epochs, and the film is sent to
+    MLflow as well.
 
     Args:
-        every_n_epochs: Epochs between two films in training; the last epoch has one. None
-            films `predict` alone.
+        every_n_epochs: Epochs between two films in training; the last epoch is always filmed.
+            With None only `predict` is filmed.
 
     Raises:
         ConfigurationError: If `every_n_epochs` is below 1.
@@ -38,22 +40,19 @@ class EpisodeWriter(NeedsCallback, BasePredictionWriter):
         super().__init__(write_interval="batch")
         if every_n_epochs is not None and every_n_epochs < 1:
             raise ConfigurationError(
-                f"EpisodeWriter films every {every_n_epochs} epochs: make it at least 1, or "
-                "null to film no training"
+                f"every_n_epochs of EpisodeWriter is {every_n_epochs}: make it at least 1, or null "
+                "to film no episode in training"
             )
         self.every_n_epochs = every_n_epochs
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Film the policy of the moment, when it is time."""
+        """Film the current policy after every `every_n_epochs` epochs."""
+        if not is_due(trainer, self.every_n_epochs):
+            return
         epoch = trainer.current_epoch + 1
-        if self.every_n_epochs is None or trainer.state.fn != "fit" or trainer.sanity_checking:
-            return
-        due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
-        if not (due and trainer.is_global_zero):
-            return
         data: RecordsEpisodes = trainer.datamodule  # type: ignore[attr-defined]
         send_file(trainer, _film(trainer, data.record_episode(), f"after-epoch-{epoch}"))
-        give_back_freed_memory()
+        return_freed_memory()
 
     def write_on_batch_end(
         self,
@@ -84,7 +83,8 @@ def _film(trainer: Trainer, episode: RecordedEpisode, name: str, number: int = 0
         episode_trigger=lambda _: True,
         episode_index=number,
     )
-    # The video's maker refers to itself, and would keep all frames until a full collection.
+    # The video writer is part of a reference cycle, which keeps all frames in memory until it
+    # is collected.
     gc.collect()
     return folder / f"{name}-episode-{number}.mp4"
 

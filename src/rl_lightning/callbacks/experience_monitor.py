@@ -1,4 +1,4 @@
-"""How experience and updates go on, beside the losses."""
+"""Logs returns, counts and speeds of training."""
 
 import time
 from typing import Any
@@ -15,8 +15,8 @@ from rl_lightning.metrics.logging import is_logging
 class ExperienceMonitor(NeedsCallback):
     """Logs returns, counts and speeds of training, at the logger's interval.
 
-    Sets the x-axis of everything that is logged with it to environment steps. Speeds
-    leave out the time that validation and checkpoints take.
+    It also sets the x-axis of all metrics to environment steps. Speeds exclude the time that
+    validation and checkpoints take.
     """
 
     needs_of_data = HasStatistics
@@ -26,19 +26,19 @@ class ExperienceMonitor(NeedsCallback):
         self._time = self._stopped = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock; a run that goes on inside an epoch starts here alone."""
+        """Start the clock, because `on_train_epoch_start` is not called in a resumed epoch."""
         self._start_clock(trainer, _env_steps(trainer))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock again after what stood between two epochs."""
+        """Restart the clock, so that the time between two epochs is not counted."""
         self._start_clock(trainer, _env_steps(trainer))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock."""
+        """Note when the validation starts."""
         self._stopped = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the validation out, which may stand inside an epoch."""
+        """Exclude the time of this validation, which may be inside an epoch."""
         self._time += time.perf_counter() - self._stopped
 
     def on_train_batch_end(
@@ -52,8 +52,8 @@ class ExperienceMonitor(NeedsCallback):
         env_steps = int(statistics.pop("env_steps"))
         updates_per_second = (trainer.global_step - self._updates) / seconds
         steps_per_second = (env_steps - self._env_steps) / seconds
-        # Straight to the loggers, as Lightning's LearningRateMonitor does: what goes through
-        # `pl_module.log` is gone through again at every update.
+        # Sent to the loggers directly, as Lightning's LearningRateMonitor does, because Lightning
+        # processes every metric of `pl_module.log` again at every update, which costs time.
         for logger in trainer.loggers:
             logger.log_metrics(
                 {
@@ -74,7 +74,7 @@ class ExperienceMonitor(NeedsCallback):
         self._start_clock(trainer, env_steps)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the validation at its place on the x-axis."""
+        """Log the validation's metrics at the current environment step."""
         if trainer.state.fn == TrainerFn.FITTING:
             pl_module.log("step", _step(_env_steps(trainer)), sync_dist=True)
 
@@ -94,5 +94,5 @@ def _env_steps(trainer: Trainer) -> int:
 
 
 def _step(env_steps: int) -> torch.Tensor:
-    # Lightning turns Python numbers into float32, which counts to 2²⁴ only.
+    # Lightning converts Python numbers to float32, which is exact only up to 2²⁴, so pass float64.
     return torch.tensor(env_steps, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Drawings of where the Recurrent Attention Model looks and what it makes of it."""
+"""Figures of the Recurrent Attention Model: its glimpses, locations and class probabilities."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ HEATMAP_BINS = 28
 
 
 class Drawing(NamedTuple):
-    """All that is drawn of B rollouts, on the CPU."""
+    """The data that is drawn for B rollouts, on the CPU."""
 
     images: Tensor  # [B, H, W]
     labels: Tensor  # [B]
@@ -33,7 +33,7 @@ class Drawing(NamedTuple):
 
 
 def prepare(sensor: GlimpseSensor, trace: GlimpseTrace) -> Drawing:
-    """Compose the foveated views of a trace; channels are averaged to grey."""
+    """Compute the foveated views of a trace. Channels are averaged to grey."""
     views = foveated_views(sensor, trace.images, trace.locations)
     centres = glimpse_centres(trace.locations, sensor.height, sensor.width)
     widths = tuple(sensor.size << scale for scale in range(sensor.num_scales))
@@ -48,7 +48,7 @@ def prepare(sensor: GlimpseSensor, trace: GlimpseTrace) -> Drawing:
 
 
 def draw_grid(drawing: Drawing, title: str) -> "Figure":
-    """A row an image: its path, the view after each glimpse, the probabilities step by step."""
+    """One row per image: its path, the view after each glimpse, the probabilities by step."""
     from matplotlib.figure import Figure
 
     steps, number = drawing.centres.shape[:2]
@@ -65,7 +65,7 @@ def draw_grid(drawing: Drawing, title: str) -> "Figure":
 
 
 def save_animation(drawing: Drawing, path: Path, seconds_a_glimpse: float = 1.0) -> None:
-    """A GIF with a frame a glimpse: paths, views and probabilities, a column an image."""
+    """Write a GIF with one frame per glimpse and one column per image."""
     from matplotlib.animation import FuncAnimation, PillowWriter
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -90,7 +90,7 @@ def save_animation(drawing: Drawing, path: Path, seconds_a_glimpse: float = 1.0)
 
 
 def location_counts(locations: Tensor) -> Tensor:
-    """How often each cell of the location square was looked at, step by step.
+    """Count, for each step, how many locations are in each cell of the location square.
 
     Args:
         locations: [T, B, 2] in [−1, 1].
@@ -105,7 +105,7 @@ def location_counts(locations: Tensor) -> Tensor:
 
 
 def draw_heatmaps(counts: Tensor) -> "Figure":
-    """One panel a step: the share of images [T, bins, bins] looked at in each place."""
+    """One heatmap per step of the counts [T, bins, bins] from `location_counts`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2 * len(counts), 2.4), layout="constrained")
@@ -118,26 +118,26 @@ def draw_heatmaps(counts: Tensor) -> "Figure":
 
 
 def _draw_path(axis: "Axes", drawing: Drawing, i: int, last: int) -> None:
-    """The image with all glimpses up to `last`: the finest patch of each, in order."""
+    """Draw the image and, on it, the finest patch of each glimpse up to glimpse `last`."""
     axis.imshow(drawing.images[i].numpy(), cmap="gray", vmin=0, vmax=1)
     centres = drawing.centres[: last + 1, i]
     axis.plot(*(centres.T.numpy() - 0.5), "-o", color="tab:orange", markersize=2, linewidth=1)
     for t, centre in enumerate(centres.tolist()):
         _draw_box(axis, centre, drawing.widths[:1], "tab:red" if t == last else "tab:orange")
-    answer = int(drawing.probabilities[last, i].argmax())
+    prediction = int(drawing.probabilities[last, i].argmax())
     label = int(drawing.labels[i])
-    colour = "tab:green" if answer == label else "tab:red"
-    axis.set_title(f"{label}, says {answer}", fontsize=8, color=colour)
-    _bare(axis, drawing)
+    colour = "tab:green" if prediction == label else "tab:red"
+    axis.set_title(f"{label}, predicted {prediction}", fontsize=8, color=colour)
+    _hide_ticks(axis, drawing)
 
 
 def _draw_view(axis: "Axes", drawing: Drawing, i: int, t: int) -> None:
     axis.imshow(drawing.views[t, i].numpy(), cmap="gray", vmin=0, vmax=1)
-    axis.set_facecolor("tab:blue")  # where nothing was seen yet
+    axis.set_facecolor("tab:blue")  # the colour of pixels that no glimpse has covered yet
     _draw_box(axis, drawing.centres[t, i].tolist(), drawing.widths, "tab:red")
     probabilities = drawing.probabilities[t, i]
     axis.set_title(f"{int(probabilities.argmax())}: {float(probabilities.max()):.0%}", fontsize=8)
-    _bare(axis, drawing)
+    _hide_ticks(axis, drawing)
 
 
 def _draw_bars(axis: "Axes", drawing: Drawing, i: int, t: int) -> None:
@@ -167,6 +167,6 @@ def _draw_box(axis: "Axes", centre: Sequence[int], widths: tuple[int, ...], colo
         axis.add_patch(Rectangle(corner, width, width, fill=False, color=colour, linewidth=1))
 
 
-def _bare(axis: "Axes", drawing: Drawing) -> None:
+def _hide_ticks(axis: "Axes", drawing: Drawing) -> None:
     height, width = drawing.images.shape[1:]
     axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])

@@ -1,4 +1,4 @@
-"""Pictures of the Recurrent Attention Model at work: for MLflow in training, as files after."""
+"""Draws the glimpses of the Recurrent Attention Model during training and in `predict`."""
 
 from pathlib import Path
 from typing import Any
@@ -16,27 +16,29 @@ from rl_lightning.callbacks.glimpse_figures import (
     save_animation,
 )
 from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.callbacks.schedule import is_due
 from rl_lightning.networks.glimpse import GlimpseTrace, TracesGlimpses
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.tracking.mlflow_tracker import run_folder, send_file
 
 
 class GlimpsePictures(NeedsCallback):
-    """Shows where the model looks, what it has seen and what it thinks, glimpse by glimpse.
+    """Draws the locations, the pixels seen so far and the class probabilities of each glimpse.
 
-    In training the pictures go to the folder `glimpses` of the run, and to MLflow.
-    `predict` writes to that of the run whose checkpoint it was given:
-    `right` and `wrong` as PNG grid and as GIF, and `heatmaps.png` of the locations.
+    During training the pictures are written to the folder `glimpses` of the run and sent to
+    MLflow. `predict` writes to this folder of the run whose checkpoint is used: examples of
+    `right` and `wrong` predictions, each as a PNG grid and as a GIF, and `heatmaps.png` of the
+    locations.
     """
 
     needs_of_module = TracesGlimpses
 
     def __init__(self, num_images: int = 6, every_n_epochs: int = 10) -> None:
-        """Choose how much to draw.
+        """Set how much is drawn.
 
         Args:
             num_images: Images in each picture.
-            every_n_epochs: Epochs between two pictures in training; the last epoch has one.
+            every_n_epochs: Epochs between two pictures in training; the last epoch always has one.
 
         Raises:
             ConfigurationError: If either is below 1.
@@ -60,12 +62,10 @@ class GlimpsePictures(NeedsCallback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw the first validation images, when it is time."""
-        epoch = trainer.current_epoch + 1
-        due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
-        wanted = due and batch_idx == 0 and trainer.is_global_zero and trainer.state.fn == "fit"
-        if not wanted or trainer.sanity_checking:
+        """Draw the first validation images after every `every_n_epochs` epochs."""
+        if batch_idx > 0 or not is_due(trainer, self.every_n_epochs):
             return
+        epoch = trainer.current_epoch + 1
         assert isinstance(pl_module, TracesGlimpses)
         with trainer.precision_plugin.val_step_context():
             trace = pl_module.predict_step(batch, batch_idx)
@@ -81,7 +81,7 @@ class GlimpsePictures(NeedsCallback):
             send_file(trainer, folder / name)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start anew."""
+        """Remove the traces and counts of an earlier `predict`."""
         self.traces = {"right": [], "wrong": []}
         self.counts = None
 
@@ -94,7 +94,7 @@ class GlimpsePictures(NeedsCallback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the first right and the first wrong answers, and count all locations."""
+        """Keep the first right and the first wrong predictions, and count all locations."""
         trace: GlimpseTrace = outputs
         counts = location_counts(trace.locations)
         self.counts = counts if self.counts is None else self.counts + counts
@@ -118,7 +118,7 @@ class GlimpsePictures(NeedsCallback):
 
     def _write(self, folder: Path, name: str, model: TracesGlimpses, trace: GlimpseTrace) -> None:
         drawing = prepare(model.sensor, trace)
-        draw_grid(drawing, f"{name} answers").savefig(folder / f"{name}.png", dpi=120)
+        draw_grid(drawing, f"{name} predictions").savefig(folder / f"{name}.png", dpi=120)
         save_animation(drawing, folder / f"{name}.gif")
 
 

@@ -1,4 +1,4 @@
-"""Callbacks that say what they need of module and datamodule."""
+"""Callbacks that declare what they need from the module and the datamodule."""
 
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -9,11 +9,11 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 
 class NeedsCallback(Callback):
-    """A callback with declared needs, which are checked before anything starts.
+    """A callback with declared needs, which are checked before training or evaluation starts.
 
     Attributes:
-        needs_of_module: Protocol of `rl_lightning.experience` that the module must follow.
-        needs_of_data: Protocol that the datamodule must follow.
+        needs_of_module: Protocol of `rl_lightning.experience` that the module must implement.
+        needs_of_data: Protocol that the datamodule must implement.
     """
 
     needs_of_module: ClassVar[type] = object
@@ -21,7 +21,7 @@ class NeedsCallback(Callback):
 
     @classmethod
     def misfit(cls, module: Any, data: Any) -> str | None:
-        """Why this callback cannot run beside a module and datamodule; None if it can."""
+        """The reason why this callback cannot be used with them; None if it can."""
         for needed, given in ((cls.needs_of_module, module), (cls.needs_of_data, data)):
             if not isinstance(given, needed):
                 need = (needed.__doc__ or needed.__name__).splitlines()[0].rstrip(".")
@@ -33,10 +33,10 @@ class NeedsCallback(Callback):
         return None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Compare needs and what there is.
+        """Check the needs of this callback.
 
         Raises:
-            ConfigurationError: If they do not fit.
+            ConfigurationError: If the module or the datamodule does not meet them.
         """
         super().setup(trainer, pl_module, stage)
         data = getattr(trainer, "datamodule", None)
@@ -45,10 +45,10 @@ class NeedsCallback(Callback):
 
 
 def check_needs(callbacks: Iterable[Callback], module: Any, data: Any) -> None:
-    """Compare the needs of all callbacks with a module and datamodule.
+    """Check the needs of all callbacks against a module and a datamodule.
 
     Raises:
-        ConfigurationError: For the first callback that does not fit.
+        ConfigurationError: For the first callback whose needs are not met.
     """
     for callback in callbacks:
         if isinstance(callback, NeedsCallback) and (misfit := callback.misfit(module, data)):

@@ -1,4 +1,4 @@
-"""The priorities of prioritised replay."""
+"""Sets the priorities of prioritised replay."""
 
 from typing import Any
 
@@ -9,9 +9,10 @@ from rl_lightning.experience import GivesTDErrors, HasPriorities, Transitions
 
 
 class RenewPriorities(NeedsCallback):
-    """Sets the priority of each row of a minibatch by its TD error.
+    """Sets the priority of each row of a minibatch to its TD error.
 
-    Goes with the datamodule's `priority_exponent`; without it there is nothing to set.
+    It is for a datamodule with `priority_exponent`. Without that there are no priorities, and
+    this callback has no effect.
     """
 
     needs_of_module = GivesTDErrors

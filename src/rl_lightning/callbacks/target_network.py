@@ -1,4 +1,4 @@
-"""The target networks' updates."""
+"""Updates target networks."""
 
 from typing import Any, cast
 
@@ -11,34 +11,34 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 
 class TargetNetwork(NeedsCallback):
-    """Updates target networks: θ⁻ ← (1 − τ) θ⁻ + τ θ every so many updates.
+    """Updates target networks: θ⁻ ← (1 − τ) θ⁻ + τ θ after every `every_n_updates` updates.
 
     τ = 1 is the hard copy of Mnih et al. 2015; a small τ at every update is the Polyak
-    average of Lillicrap et al. 2016. The module names its pairs of networks; target networks
-    are submodules of it, so they are in the checkpoint.
+    average of Lillicrap et al. 2016. The module's `target_networks()` returns the pairs of
+    networks. Target networks are submodules of the module, so the checkpoint contains them.
 
     Args:
-        every_n_updates: Optimizer steps between two updates of the target networks.
+        every_n_updates: Updates (optimizer steps) between two updates of the target networks.
         tau: τ, in (0, 1].
 
     Raises:
-        ConfigurationError: If either is out of range.
+        ConfigurationError: If an argument is out of range.
     """
 
     needs_of_module = HasTargetNetworks
 
     def __init__(self, every_n_updates: int = 1_000, tau: float = 1.0) -> None:
         if every_n_updates < 1:
-            raise ConfigurationError(f"every_n_updates is {every_n_updates}: it is at least 1")
+            raise ConfigurationError(f"every_n_updates is {every_n_updates}: make it at least 1")
         if not 0 < tau <= 1:
-            raise ConfigurationError(f"tau is {tau}: it lies in (0, 1], and 1 is a hard copy")
+            raise ConfigurationError(f"tau is {tau}: choose it in (0, 1], where 1 is a hard copy")
         self.every_n_updates = every_n_updates
         self.tau = tau
         self._average = get_ema_multi_avg_fn(1 - tau)
         self._seen_updates = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count from where the run starts or goes on."""
+        """Count updates from the start of the run, or from the update where it is resumed."""
         self._seen_updates = trainer.global_step
 
     def on_train_batch_end(

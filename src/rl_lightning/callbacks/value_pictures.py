@@ -1,4 +1,4 @@
-"""Values and policies of a grid as a picture: the lecture's random beside optimal."""
+"""Draws the values and the policy of a grid, beside those of the random policy."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,37 +30,37 @@ class Panel(NamedTuple):
 
     title: str
     values: Tensor  # [S]
-    actions: Tensor  # [S, A] bool: the ones to draw an arrow for
+    actions: Tensor  # [S, A] bool: True for each action that gets an arrow
 
 
 class ValuePictures(NeedsCallback):
-    """Draws the values as a heatmap with the policy's arrows, the random policy's beside.
+    """Draws the values as a heatmap, with arrows for the policy. The random policy is beside it.
 
     `fit` and `predict` write `values.png` into the run folder, and `fit` sends it to the
-    MLflow run. It needs a `TabularDataModule` over a grid: one whose
-    environment has a `shape`, or `nrow` and `ncol`.
+    MLflow run. The datamodule must be a `TabularDataModule` whose environment is a grid, which
+    means that it has a `shape`, or `nrow` and `ncol`.
     """
 
     needs_of_module = HasActionValues
     needs_of_data = HasDynamics
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw, and send the picture to MLflow."""
+        """Draw the picture and send it to MLflow."""
         if (path := self._draw(trainer, pl_module)) is not None:
             send_file(trainer, path)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw."""
+        """Draw the picture."""
         if (path := self._draw(trainer, pl_module)) is not None:
             rank_zero_info(f"Values and policy: {path}")
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> Path | None:
         data: HasDynamics = trainer.datamodule  # type: ignore[attr-defined]
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return None
         shape = data.grid_shape
         if shape is None:
-            rank_zero_info("No picture of the values: the environment is no grid of known shape.")
+            rank_zero_info("No picture of the values, because the environment is not a grid.")
             return None
         assert isinstance(pl_module, HasActionValues)
         table = pl_module.action_values
@@ -74,13 +74,13 @@ def draw_values(dynamics: Dynamics, action_values: Tensor, shape: tuple[int, int
     """Draw a table of action values, and the random policy's values beside it.
 
     Args:
-        dynamics: On the CPU, of a grid in row-major order.
+        dynamics: Of a grid whose states are in row-major order, on the CPU.
         action_values: Q, [S, A], on the CPU.
         shape: Rows and columns of the grid.
 
     Returns:
-        A figure of two panels, or of one where there are too many states for
-        `bellman.exact_values`.
+        A figure of two panels, or of one panel if there are more states than
+        `bellman.exact_values` accepts.
     """
     from matplotlib.figure import Figure
 
@@ -103,14 +103,14 @@ def _draw_panel(
 ) -> None:
     rows, columns = shape
     values = panel.values.masked_fill(closed | ~panel.values.isfinite(), torch.nan)
-    axes.set_facecolor("0.6")  # shows in terminal cells and walls, whose value is nan
+    axes.set_facecolor("0.6")  # the colour of terminal cells and walls, whose value is NaN
     image = axes.imshow(values.view(shape).numpy(), cmap="RdYlGn", alpha=0.7)
     axes.figure.colorbar(image, ax=axes, shrink=0.8)
     axes.set(title=panel.title, xticks=[], yticks=[])
     if rows * columns <= _CELLS_WITH_ARROWS:
         state, action = (panel.actions & ~closed[:, None]).nonzero(as_tuple=True)
         down, right = (0.3 * directions[action]).unbind(dim=1)
-        # The y axis of an image points down, a quiver's up.
+        # The y axis of an image points down and that of a quiver points up, so negate `down`.
         axes.quiver(
             *(state % columns, state // columns, right, -down),
             **{"color": "black", "scale": 1.0, "scale_units": "xy", "width": 0.03 / columns},
@@ -118,7 +118,7 @@ def _draw_panel(
         )
     if rows * columns <= _CELLS_WITH_TEXT:
         for state_index, value in enumerate(values.tolist()):
-            if value == value:  # not a closed cell
+            if value == value:  # false for NaN, the value of a closed cell
                 axes.text(
                     state_index % columns - 0.45,
                     state_index // columns - 0.36,
@@ -128,13 +128,14 @@ def _draw_panel(
 
 
 def action_directions(dynamics: Dynamics, shape: tuple[int, int]) -> Tensor:
-    """Where each action leads on a grid, read from the dynamics rather than from a convention.
+    """The direction of each action on a grid, computed from the dynamics.
 
-    Environments number their actions differently; the mean move to a neighbouring cell,
-    over all states, tells, slippery or not.
+    Environments number their actions differently, so no fixed order of directions can be used.
+    An action's direction is its mean move to a neighbouring cell, over all states. This is
+    correct for slippery grids too.
 
     Args:
-        dynamics: Of a grid in row-major order.
+        dynamics: Of a grid whose states are in row-major order.
         shape: Rows and columns.
 
     Returns:
@@ -154,7 +155,7 @@ def action_directions(dynamics: Dynamics, shape: tuple[int, int]) -> Tensor:
 
 
 def closed_states(dynamics: Dynamics) -> Tensor:
-    """States [S] bool that nothing follows and nothing is earned in: terminals and walls."""
+    """States [S] bool without successors and without reward, that is terminals and walls."""
     states, actions = dynamics.rewards.shape
     onward = dynamics.transitions.crow_indices().diff().view(states, actions).sum(dim=1)
     return (onward == 0) & (dynamics.rewards == 0).all(dim=1)

@@ -1,4 +1,4 @@
-"""Where experience comes from."""
+"""Datamodules: they collect or load the experience that modules learn from."""
 
 from rl_lightning.datamodules.mnist import MNISTDataModule
 from rl_lightning.datamodules.replay import ReplayDataModule

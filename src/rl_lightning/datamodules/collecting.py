@@ -1,4 +1,4 @@
-"""What every datamodule that learns from its own play shares: the collector and its state."""
+"""Base class of datamodules that collect their experience from environments during training."""
 
 from typing import Any
 
@@ -13,16 +13,17 @@ from rl_lightning.runtime.ranks import from_all_ranks, sum_over_ranks
 
 
 class CollectingDataModule(EnvironmentDataModule):
-    """Owns the training environments and the collector that plays in them.
+    """Owns the training environments and their collector.
 
     Args:
         env_id: A Gymnasium environment id, such as CartPole-v1.
-        num_envs: Copies that training plays in at once, on each rank.
-        clip_rewards: Whether what is learned from is clipped to ±1; returns never are.
+        num_envs: Environment copies for training, on each rank. All of them step together.
+        clip_rewards: Whether the rewards in training batches are clipped to ±1. The logged
+            returns are never clipped.
         environment_options: See `EnvironmentDataModule`.
 
     Raises:
-        ConfigurationError: If a value or the environment cannot be used.
+        ConfigurationError: If an argument is out of range or the environment cannot be used.
     """
 
     def __init__(
@@ -53,10 +54,10 @@ class CollectingDataModule(EnvironmentDataModule):
             self.collector = None
 
     def ready_collector(self) -> Collector:
-        """The collector with its exploration stream of this update.
+        """The collector, ready to collect, with the exploration stream of this update.
 
-        Episodes start once and go on over epochs. After a resume they go on too, where the
-        environment's state was kept; else new ones start, and one line says so.
+        Episodes continue across epochs. After a resume they continue as well if the checkpoint
+        holds the environments' state. Otherwise new episodes start, and a message is printed.
         """
         assert self.collector is not None, "setup has not been called"
         if not self.collector.ready:
@@ -72,10 +73,11 @@ class CollectingDataModule(EnvironmentDataModule):
                 "because it has no state_dict() and load_state_dict()."
             )
         self.collector.reset(self.stream_seed("environments"))
-        self.collector.state_dict()  # refuses now what no checkpoint could hold at the epoch's end
+        # A state that no checkpoint can hold raises its error now and not at the end of the epoch.
+        self.collector.state_dict()
 
     def statistics(self) -> dict[str, float]:
-        """Metrics of the experience of all ranks so far, by the names they are logged under."""
+        """Metrics of the experience so far over all ranks, by metric name."""
         assert self.collector is not None
         finished = self.collector.finished
         counts = [sum(values) for values in zip(*finished, strict=True)] or [0, 0]
@@ -87,16 +89,17 @@ class CollectingDataModule(EnvironmentDataModule):
         return statistics
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must keep of the experience, for each rank."""
+        """The state of the experience of every rank, for a checkpoint."""
         if self.collector is None:
             return super().state_dict()
         return {**super().state_dict(), "ranks": from_all_ranks(self.rank_state())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint was made.
+        """Restore the state from a checkpoint.
 
         Raises:
-            ConfigurationError: If it was made by another number of processes or copies.
+            ConfigurationError: If the checkpoint has another number of processes or environment
+                copies.
         """
         super().load_state_dict(state_dict)
         if self.collector is None:
@@ -105,22 +108,22 @@ class CollectingDataModule(EnvironmentDataModule):
         if len(ranks) != world_size:
             raise ConfigurationError(
                 f"the checkpoint was made by {len(ranks)} processes and there are {world_size}: "
-                "each has episodes and random streams of its own, so go on with as many "
+                "each process has its own episodes and random streams, so use as many as before "
                 "(trainer.devices times trainer.num_nodes)"
             )
         self.load_rank_state(ranks[self.rank])
 
     def rank_state(self) -> dict[str, Any]:
-        """What a checkpoint must keep of this rank's experience."""
+        """The state of this rank's experience, for a checkpoint."""
         assert self.collector is not None
         return {"num_envs": self.num_envs, "collector": self.collector.state_dict()}
 
     def load_rank_state(self, state: dict[str, Any]) -> None:
-        """Go on where `rank_state` was."""
+        """Restore a state from `rank_state`."""
         assert self.collector is not None
         if state["num_envs"] != self.num_envs:
             raise ConfigurationError(
                 f"the checkpoint was made with num_envs {state['num_envs']}, not {self.num_envs}: "
-                "its episodes go on in as many copies"
+                "its episodes can only continue with the same number, so use that"
             )
         self.collector.load_state_dict(state["collector"])

@@ -1,4 +1,4 @@
-"""The collector: vector environments, the policy in the loop, and the counts of both."""
+"""The collector: it steps vector environments with the policy and returns rollouts."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -20,19 +20,19 @@ Array = npt.NDArray[Any]
 
 
 class Collector:
-    """Steps N environment copies under a policy and keeps what lasts between rollouts.
+    """Steps N environment copies with a policy and keeps the state of their episodes.
 
-    All state of the experience stands here and not in a generator's locals, because a
-    DataLoader's `__iter__` is called anew every epoch while the episodes go on.
+    This state is in attributes and not in the local variables of a generator, because a
+    DataLoader calls `__iter__` again in every epoch while the episodes continue.
 
-    A life lost (`infos["life_lost"]`) sets the discount to 0 while the episode goes on, and
-    rewards may be clipped to ±1: both in what is learned from only. What `finished` holds is
-    raw and of whole episodes.
+    In rollouts a lost life (`infos["life_lost"]`) sets the discount to 0 although the episode
+    continues, and rewards may be clipped to ±1. Neither changes the returns and lengths in
+    `finished`, which are those of whole episodes with raw rewards.
 
     Attributes:
-        env_steps: Environment steps taken in all copies of this rank. The row in which a
-            copy resets is not counted, because its action is ignored.
-        finished: Return and length of the last 100 episodes that ended here.
+        env_steps: Environment steps of all environment copies of this rank. The row in which an
+            environment copy resets is not counted, because its action is ignored.
+        finished: Return and length of the last 100 finished episodes.
         generator: The exploration stream of this update.
     """
 
@@ -54,11 +54,11 @@ class Collector:
 
     @property
     def num_envs(self) -> int:
-        """Environment copies."""
+        """Number of environment copies."""
         return self.envs.num_envs
 
     def reset(self, seed: int) -> None:
-        """Start a new episode in every copy; the counts go on."""
+        """Start a new episode in every environment copy. The counts are kept."""
         self._observations = reset(self.envs, seed)
         self._ended = np.zeros(self.num_envs, dtype=np.bool_)
         self._returns = np.zeros(self.num_envs)
@@ -67,17 +67,17 @@ class Collector:
 
     @property
     def ready(self) -> bool:
-        """Whether the copies have been reset."""
+        """Whether the environment copies have been reset."""
         return self._observations is not None
 
     @property
     def observations(self) -> torch.Tensor:
-        """The newest observations [N, ...], as a rollout holds them."""
+        """The newest observations [N, ...], in the dtype of rollouts."""
         assert self._observations is not None
         return torch.from_numpy(self._observations)
 
     def state_dict(self) -> dict[str, Any]:
-        """Primitives and tensors from which the episodes of this rank go on."""
+        """The state of this rank's episodes, as primitives and tensors for a checkpoint."""
         state: dict[str, Any] = {"env_steps": self.env_steps, "finished": [*self.finished]}
         if self.ready and (envs := read_state(self.envs)) is not None:
             names = ("_observations", "_ended", "_returns", "_lengths")
@@ -88,25 +88,25 @@ class Collector:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was; where it holds no episodes, new ones start."""
+        """Restore a state from `state_dict`. If it holds no episodes, new ones must be started."""
         self.env_steps = state["env_steps"]
         self.finished.extend(state["finished"])
         if "episodes" in state:
-            self.reset(0)  # makes the objects that the state is written into
+            self.reset(0)  # creates the objects that the state is then written to
             for name, values in state["episodes"].items():
                 setattr(self, name, values.numpy())
             write_state(self.envs, state["envs"])
 
     def collect(self, policy: Policy, num_steps: int, *, explore: bool = True) -> Rollout:
-        """Play `num_steps` steps in every copy.
+        """Take `num_steps` steps in every environment copy.
 
         Args:
             policy: Chooses the actions.
             num_steps: T.
-            explore: Whether it explores, drawing from this collector's `generator`.
+            explore: Whether the policy explores, with this collector's `generator`.
 
         Returns:
-            A rollout on the CPU, `observations` one row longer than the rest.
+            A rollout on the CPU. Its `observations` have one row more than the other fields.
 
         Raises:
             RunError: If the environment fails, or an observation or reward cannot be used.
@@ -119,7 +119,7 @@ class Collector:
         )
         choices: list[Choice] = []
         rewards = np.empty(shape, np.float32)
-        terminals = np.empty(shape, np.bool_)  # what follows has the value 0
+        terminals = np.empty(shape, np.bool_)  # the next observation has the value 0
         ends = np.empty(shape, np.bool_)
         mask = np.empty(shape, np.bool_)
 
@@ -149,18 +149,20 @@ class Collector:
         )
 
     def collect_episodes(self, policy: Policy, episodes_per_copy: int, seed: int) -> Rollout:
-        """Play exactly so many whole episodes in every copy, after a reset.
+        """Reset, then play the same number of whole episodes in every environment copy.
 
-        The first so many to finish, over all copies, would be the short ones.
+        The number is fixed for each environment copy, because the first episodes to finish over
+        all of them would mostly be short ones.
 
         Args:
-            policy: Chooses the actions, exploring.
-            episodes_per_copy: Whole episodes of each copy.
+            policy: Chooses the actions, with exploration.
+            episodes_per_copy: Whole episodes of each environment copy.
             seed: Of the reset.
 
         Returns:
-            A rollout as long as the slowest copy needs; the mask is False where a copy
-            had finished. Those steps count as environment steps all the same.
+            A rollout that ends when the slowest environment copy has finished. The mask is False
+            after an environment copy has finished. Its steps from then on are still counted as
+            environment steps.
 
         Raises:
             RunError: If an episode does not end.
@@ -172,8 +174,8 @@ class Collector:
         while (playing := missing > 0).any():
             if self._lengths[playing].max() >= limit:
                 raise RunError(
-                    f"an episode has not ended after {limit:,} environment steps, and whole "
-                    "episodes are asked for: give the environment a time limit with "
+                    f"an episode has not ended after {limit:,} environment steps, and "
+                    "episodes_per_update needs whole episodes: set a time limit with "
                     "--data.env_kwargs.max_episode_steps"
                 )
             self._counted = playing
@@ -183,7 +185,8 @@ class Collector:
         return join_rollouts(steps)
 
     def _exploration(self) -> Exploration:
-        # The other ranks have taken about as many steps; to ask them at each would be slow.
+        # This is an estimate. Other ranks have taken about as many steps, and an exchange of the
+        # exact counts at every step would be slow.
         return Exploration(self.env_steps * self.world_size, self.generator)
 
     def _count(self, rewards: Array, ends: Array, mask: Array) -> None:
@@ -205,16 +208,16 @@ class Collector:
 
 
 class Choice(NamedTuple):
-    """A policy's decision on the host."""
+    """A policy's decision as NumPy arrays."""
 
     actions: Array  # [N, *action_shape]
     extras: Mapping[str, Array]  # by name, [N, ...]
 
 
-# Around the policy alone: a tensor made in inference mode could not enter a loss.
+# Only the policy runs in inference mode. A tensor made in that mode cannot be used in a loss.
 @torch.inference_mode()
 def choose(policy: Policy, observations: Array, exploration: Exploration | None) -> Choice:
-    """The policy's decision for `observations` [N, ...], through its device and back."""
+    """Compute the policy's decision for `observations` [N, ...] on the policy's device."""
     batch = torch.from_numpy(observations).to(policy.device)
     decision = policy.act(batch, exploration)
     if not isinstance(decision, Decision):

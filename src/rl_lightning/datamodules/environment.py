@@ -1,4 +1,4 @@
-"""What every datamodule with an environment shares: making it, and evaluating in it."""
+"""Base class of datamodules with an environment: it makes and evaluates in environments."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -16,23 +16,23 @@ from rl_lightning.runtime.seeding import stream_seed
 class EnvironmentDataModule(SourceDataModule):
     """Owns the environment, γ and the evaluation episodes.
 
-    Subclasses say what a training batch is. γ stands here because it belongs to the
-    Markov decision process, beside states, actions, rewards and dynamics.
+    Subclasses define the training batches. γ is an argument of the datamodule because it is part
+    of the Markov decision process, like states, actions, rewards and dynamics.
 
     Args:
-        env_id: A Gymnasium environment id, such as CartPole-v1; `package:id` imports a package
-            that registers it.
-        env_kwargs: Keyword arguments for making it, `max_episode_steps` among them.
+        env_id: A Gymnasium environment id, such as CartPole-v1. `package:id` first imports the
+            package, which must register the id.
+        env_kwargs: Keyword arguments of the environment, such as `max_episode_steps`.
         wrappers: Import paths of wrapper classes, such as gymnasium.wrappers.FlattenObservation,
             the innermost first.
         gamma: Discount factor γ.
         eval_episodes: Whole episodes of a validation or test.
-        num_eval_envs: Copies that play them, a divisor of `eval_episodes`.
+        num_eval_envs: Environment copies for evaluation, a divisor of `eval_episodes`.
         predict_episodes: Episodes that `predict` plays and records.
-        seed: Of every random stream here; the command line passes --seed_everything.
+        seed: Of every random stream; the command line passes --seed_everything.
 
     Raises:
-        ConfigurationError: If a value or the environment cannot be used.
+        ConfigurationError: If an argument is out of range or the environment cannot be used.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class EnvironmentDataModule(SourceDataModule):
             predict_episodes=predict_episodes,
         )
         if not 0 <= gamma <= 1:
-            raise ConfigurationError(f"gamma is {gamma}: a discount factor lies in [0, 1]")
+            raise ConfigurationError(f"gamma is {gamma}: choose a discount factor in [0, 1]")
         if eval_episodes % num_eval_envs:
             raise ConfigurationError(
-                f"eval_episodes {eval_episodes} cannot be shared out evenly over num_eval_envs "
-                f"{num_eval_envs}: make it a multiple"
+                f"eval_episodes {eval_episodes} is not a multiple of num_eval_envs "
+                f"{num_eval_envs}, and all environment copies play equally many: make it a multiple"
             )
         self.env_id = env_id
         self.task = env_id.rpartition("/")[2]
@@ -72,15 +72,15 @@ class EnvironmentDataModule(SourceDataModule):
 
     @property
     def policy(self) -> Policy:
-        """The agent in training, as the protocol says."""
-        assert self.trainer is not None, "a datamodule plays under a Trainer"
+        """The Trainer's module, as a policy."""
+        assert self.trainer is not None, "the datamodule has no Trainer"
         return cast(Policy, self.trainer.lightning_module)
 
     def setup(self, stage: str) -> None:
-        """Check that the module can act.
+        """Check that the module has `act`.
 
         Raises:
-            ConfigurationError: If it cannot, or does not fit otherwise.
+            ConfigurationError: If it has not, or if it does not fit this datamodule.
         """
         super().setup(stage)
         if self.trainer is not None and not hasattr(self.trainer.lightning_module, "act"):
@@ -102,11 +102,11 @@ class EnvironmentDataModule(SourceDataModule):
         return super().batches_of(stage)
 
     def val_dataloader(self) -> DataLoader[Episodes]:
-        """Whole greedy episodes, the same starts at every validation."""
+        """Whole greedy episodes, with the same seeds in every validation."""
         return self._evaluation("validate")
 
     def test_dataloader(self) -> DataLoader[Episodes]:
-        """Whole greedy episodes from starts that no validation has seen."""
+        """Whole greedy episodes, with other seeds than those of validation."""
         return self._evaluation("test")
 
     def _evaluation(self, stage: str) -> DataLoader[Episodes]:
@@ -120,7 +120,7 @@ class EnvironmentDataModule(SourceDataModule):
         )
 
     def predict_dataloader(self) -> DataLoader[RecordedEpisode]:
-        """Greedy episodes to look at, with their frames."""
+        """Greedy episodes with their rendered frames."""
         envs = self._to_close("predict", self.maker.make_rendered())
         seeds = [
             stream_seed(self.seed, stream=f"predict {episode}")
@@ -129,7 +129,7 @@ class EnvironmentDataModule(SourceDataModule):
         return WholeBatchLoader(EpisodeRecordings(envs, self.policy, self.gamma, seeds))
 
     def record_episode(self) -> RecordedEpisode:
-        """The first of the episodes that `predict` plays."""
+        """Record the first of the episodes that `predict` plays."""
         envs = self.maker.make_rendered()
         try:
             seed = stream_seed(self.seed, stream="predict 0")
@@ -138,7 +138,8 @@ class EnvironmentDataModule(SourceDataModule):
             envs.close()
 
     def _to_close(self, stage: str, envs: Envs) -> Envs:
-        # The Trainer asks for a loader again under reload_dataloaders_every_n_epochs.
+        # Under reload_dataloaders_every_n_epochs the Trainer calls for each dataloader several
+        # times, so the environments of the one before are closed.
         if (before := self._evaluation_envs.pop(stage, None)) is not None:
             before.close()
         self._evaluation_envs[stage] = envs

@@ -1,4 +1,4 @@
-"""Whole greedy episodes, to be measured or to be looked at."""
+"""Plays whole greedy episodes, for evaluation and for recordings."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,8 +18,9 @@ from rl_lightning.experience import Episodes, Policy, RecordedEpisode, Rollout, 
 class EvaluationDataset(IterableDataset[Episodes]):
     """Plays one whole episode in every environment copy for each of this rank's seeds.
 
-    Its environments are its own, so that training is not disturbed. Every rank yields as many
-    batches, some of them empty where the seeds cannot be shared out evenly.
+    Its environments are separate from the training environments, so that an evaluation does not
+    change the training. Every rank yields the same number of batches. If the seeds cannot be
+    divided evenly over the ranks, some of the batches are empty.
     """
 
     def __init__(
@@ -36,11 +37,11 @@ class EvaluationDataset(IterableDataset[Episodes]):
         self.num_batches = -(-len(seeds) // world_size)
 
     def __len__(self) -> int:
-        """Batches of episodes."""
+        """Number of batches."""
         return self.num_batches
 
     def __iter__(self) -> Iterator[Episodes]:
-        """Play the episodes, the same ones at every call."""
+        """Play the episodes, with the same seeds at every call."""
         for seed in self.seeds:
             yield play_episodes(self.envs, self.policy, seed)
         for _ in range(self.num_batches - len(self.seeds)):
@@ -50,8 +51,9 @@ class EvaluationDataset(IterableDataset[Episodes]):
 def play_episodes(envs: VectorEnv[Any, Any, Any], policy: Policy, seed: int) -> Episodes:
     """Play one whole greedy episode in every environment copy.
 
-    One episode a copy, rather than the first to finish, because those would be the short ones.
-    An episode longer than `longest_episode` is cut off there, with a warning.
+    Each environment copy plays exactly one episode, because the first episodes to finish over all
+    of them would mostly be short ones. An episode longer than `longest_episode` is cut off at that
+    length, with a warning.
     """
     observations = reset(envs, seed)
     returns = np.zeros(envs.num_envs)
@@ -75,7 +77,7 @@ def play_episodes(envs: VectorEnv[Any, Any, Any], policy: Policy, seed: int) -> 
 
 
 class EpisodeRecordings(IterableDataset[RecordedEpisode]):
-    """Plays one greedy episode for each seed in a single copy and keeps its frames."""
+    """Plays one greedy episode for each seed in one environment copy and keeps its frames."""
 
     def __init__(
         self,
@@ -90,11 +92,11 @@ class EpisodeRecordings(IterableDataset[RecordedEpisode]):
         self.seeds = seeds
 
     def __len__(self) -> int:
-        """Episodes."""
+        """Number of episodes."""
         return len(self.seeds)
 
     def __iter__(self) -> Iterator[RecordedEpisode]:
-        """Play the episodes, the same ones at every call."""
+        """Play the episodes, with the same seeds at every call."""
         for seed in self.seeds:
             yield self._play(seed)
 

@@ -1,4 +1,4 @@
-"""MNIST, plain, translated and cluttered, as index batches into one uint8 tensor."""
+"""MNIST, plain, translated and cluttered. A batch is an index into one uint8 tensor of images."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,20 +14,20 @@ from rl_lightning.runtime.errors import ConfigurationError, one_line
 from rl_lightning.runtime.seeding import torch_stream
 
 DIGIT_SIZE = 28
-# The validation and test images never depend on the run's seed: all runs are measured alike.
+# The validation and test images do not depend on the run's seed, so that runs can be compared.
 EVALUATION_SEED = 0
 
 
 class EvaluationImages(IterableDataset[LabelledImages]):
-    """Whole batches of one split's images, this rank's share of them.
+    """This rank's share of the images of one split, in batches.
 
-    Every rank yields as many batches.
+    Every rank yields the same number of batches.
 
     Args:
         images: [D, H, W] uint8.
         labels: [D] int64.
-        batch_size: Images of a batch at most, on each rank.
-        rank: This process.
+        batch_size: The largest number of images in a batch, on each rank.
+        rank: Global rank of this process.
         world_size: Number of processes.
     """
 
@@ -41,33 +41,33 @@ class EvaluationImages(IterableDataset[LabelledImages]):
         self.num_batches = batches_of_an_epoch(len(images), batch_size, world_size)
 
     def __len__(self) -> int:
-        """Batches."""
+        """Number of batches."""
         return self.num_batches
 
     def __iter__(self) -> Iterator[LabelledImages]:
-        """The images in their order."""
+        """Yield the images in their stored order."""
         mine = torch.arange(len(self.images))[self.rank :: self.world_size]
         for batch in mine.tensor_split(self.num_batches):
             yield LabelledImages(as_images(self.images[batch]), self.labels[batch])
 
 
 def batches_of_an_epoch(num_images: int, batch_size: int, world_size: int) -> int:
-    """Batches on each rank, as few as `batch_size` allows."""
+    """Number of batches on each rank, the smallest that `batch_size` allows."""
     per_rank = -(-num_images // world_size)
     return -(-per_rank // batch_size)
 
 
 def as_images(digits: Tensor) -> Tensor:
-    """Bytes [B, H, W] to floats [B, 1, H, W] in [0, 1]."""
+    """Convert bytes [B, H, W] to floats [B, 1, H, W] in [0, 1]."""
     return digits[:, None].float().div_(255)
 
 
 class MNISTDataModule(SourceDataModule):
-    """Handwritten digits: the first 54,000 train, the next 6,000 validate, 10,000 test.
+    """Handwritten digits: 54,000 for training, 6,000 for validation and 10,000 for the test.
 
-    With `image_size` above 28 every digit stands at a place drawn anew every epoch
-    (translated MNIST); with `clutter` pieces of other digits are strewn around it.
-    The validation and test images are drawn once and for all.
+    With `image_size` above 28 every digit is placed at a random position (translated MNIST), and
+    with `clutter` pieces of other digits are added to the image. Training images are drawn again
+    in every epoch. Validation and test images are drawn once and are the same for all runs.
     """
 
     batch_type = LabelledImages
@@ -83,25 +83,26 @@ class MNISTDataModule(SourceDataModule):
         validation_images: int = 6_000,
         seed: int = 0,
     ) -> None:
-        """Check the arguments; nothing is read yet.
+        """Check the arguments. The files are read later, in `setup`.
 
         Args:
-            data_dir: Folder with torchvision's `MNIST/raw`; fetched into it if missing.
+            data_dir: Folder with torchvision's `MNIST/raw`. If it is missing, it is downloaded.
             batch_size: Images of a batch, on each rank.
             image_size: Width and height of the images, pixels.
-            clutter: Pieces of 8 × 8 pixels of other digits strewn over each image.
-            max_shift: Training digits are moved by up to so many pixels along each axis.
-            validation_images: Images at the end of the training set that validate.
-            seed: Of the order, the places and the clutter of training.
+            clutter: Number of 8 × 8 pixel pieces of other digits that are added to each image.
+            max_shift: Largest shift of a training digit along each axis, pixels.
+            validation_images: Number of images at the end of the training set that are used for
+                validation.
+            seed: Of the order, the positions and the clutter of training images.
 
         Raises:
-            ConfigurationError: If a number makes no sense.
+            ConfigurationError: If an argument is out of range.
         """
         super().__init__(seed)
         self.save_hyperparameters()
         if image_size < DIGIT_SIZE:
             raise ConfigurationError(
-                f"image_size {image_size} cannot hold a digit: use {DIGIT_SIZE} or more"
+                f"image_size {image_size} is smaller than a digit: use {DIGIT_SIZE} or more"
             )
         if batch_size < 1 or clutter < 0 or max_shift < 0:
             raise ConfigurationError(
@@ -126,12 +127,12 @@ class MNISTDataModule(SourceDataModule):
         return (1, self.image_size, self.image_size)
 
     def prepare_data(self) -> None:
-        """Fetch MNIST if it is not there."""
+        """Download MNIST if it is missing."""
         load_mnist(self.data_dir, train=True)
         load_mnist(self.data_dir, train=False)
 
     def setup(self, stage: str) -> None:
-        """Read MNIST once."""
+        """Read MNIST at the first call."""
         super().setup(stage)
         if self.splits:
             return
@@ -139,8 +140,8 @@ class MNISTDataModule(SourceDataModule):
         split = len(digits) - self.validation_images
         if not 0 < split < len(digits):
             raise ConfigurationError(
-                f"validation_images {self.validation_images} leaves nothing to train or to "
-                f"validate on: {self.data_dir} holds {len(digits)} training images"
+                f"validation_images {self.validation_images} leaves no images for training or none "
+                f"for validation: choose less than the {len(digits)} images of {self.data_dir}"
             )
         test_digits, test_labels = load_mnist(self.data_dir, train=False)
         self.splits = {
@@ -150,11 +151,11 @@ class MNISTDataModule(SourceDataModule):
         }
 
     def evaluation_images(self, digits: Tensor, stage: str) -> Tensor:
-        """The images of these digits that every run is measured on."""
+        """The images of these digits that every run is evaluated on."""
         return self.draw(digits, digits, torch_stream(EVALUATION_SEED, stream=f"mnist {stage}"))
 
     def draw(self, digits: Tensor, pool: Tensor, generator: torch.Generator) -> Tensor:
-        """Images [B, H, W] of digits [B, 28, 28], with clutter cut from the pool."""
+        """Draw images [B, H, W] of digits [B, 28, 28], with clutter cut from the digits `pool`."""
         if self.image_size == DIGIT_SIZE and not self.clutter:
             return digits
         images = place(digits, self.image_size, generator)
@@ -162,7 +163,7 @@ class MNISTDataModule(SourceDataModule):
         return images
 
     def draw_for_training(self, digits: Tensor, generator: torch.Generator) -> Tensor:
-        """Like `draw`, of shifted digits and with clutter from the training set."""
+        """Draw images of shifted digits, with clutter cut from the training set."""
         if self.max_shift:
             digits = shift(digits, self.max_shift, generator)
         return self.draw(digits, self.splits["train"][0], generator)
@@ -175,16 +176,16 @@ class MNISTDataModule(SourceDataModule):
         return batches_of_an_epoch(images, self.batch_size, self.world_size)
 
     def train_dataloader(self) -> WholeBatchLoader[LabelledImages]:
-        """Shuffled batches, the same number on every rank."""
+        """Batches in shuffled order, the same number on every rank."""
         num_images = len(self.splits["train"][0])
         self.updates_per_epoch = batches_of_an_epoch(num_images, self.batch_size, self.world_size)
         return super().train_dataloader()
 
     def next_batch(self) -> LabelledImages:
-        """The next images of a shuffled order, drawn anew in every epoch.
+        """The next images of a shuffled order, which differs from epoch to epoch.
 
-        Which images these are depends on the number of batches given before and not on the
-        Trainer's epochs, so that a run can go on inside an epoch.
+        The images depend on the number of batches yielded so far and not on the Trainer's count
+        of epochs, so that a run can be resumed inside an epoch.
         """
         images, labels = self.splits["train"]
         epoch, batch = divmod(self.updates, self.updates_per_epoch)
@@ -193,7 +194,7 @@ class MNISTDataModule(SourceDataModule):
         return LabelledImages(as_images(drawn), labels[indices])
 
     def _order(self, epoch: int) -> Tensor:
-        """This rank's share of an epoch's order of images, which is the same for all ranks."""
+        """This rank's share of an epoch's image order. All ranks divide the same order."""
         if self._ordered_epoch != epoch:
             stream = torch_stream(self.seed, update=epoch, stream="mnist order")
             order = torch.randperm(len(self.splits["train"][0]), generator=stream)
@@ -210,7 +211,7 @@ class MNISTDataModule(SourceDataModule):
         return self._batches("test")
 
     def predict_dataloader(self) -> DataLoader[LabelledImages]:
-        """The test images, to look at."""
+        """The test images."""
         return self._batches("test")
 
     def _batches(self, split: str) -> DataLoader[LabelledImages]:
@@ -221,19 +222,19 @@ class MNISTDataModule(SourceDataModule):
 
 
 def load_mnist(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:
-    """MNIST's training or test set, fetched first if it is not there.
+    """Load MNIST's training or test set, and download it first if it is missing.
 
     Args:
         data_dir: Folder with torchvision's `MNIST/raw`.
-        train: Which of the two.
+        train: Whether to load the training set rather than the test set.
 
     Returns:
         Images [D, 28, 28] uint8 and labels [D] int64.
 
     Raises:
-        ConfigurationError: If it is not there and cannot be fetched, or is not MNIST.
+        ConfigurationError: If it is missing and cannot be downloaded, or if it is not MNIST.
     """
-    from torchvision.datasets import MNIST  # slow to import, and used here alone
+    from torchvision.datasets import MNIST  # imported here, because the import is slow
 
     name = "training" if train else "test"
     names = [Path(resource).stem for resource, _ in MNIST.resources]
@@ -241,23 +242,23 @@ def load_mnist(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:
         try:
             MNIST(str(data_dir), train=train, download=True)
         except (OSError, RuntimeError) as error:
-            said = one_line(str(error) or type(error).__name__)
+            reason = one_line(str(error) or type(error).__name__)
             raise ConfigurationError(
-                f"no MNIST in {data_dir} and it could not be fetched ({said}): "
-                f"put torchvision's MNIST/raw there, or set data_dir to where it lies"
+                f"there is no MNIST in {data_dir}, and it could not be downloaded ({reason}): "
+                f"put torchvision's MNIST/raw there, or set data_dir to the folder that has it"
             ) from error
     try:
         dataset = MNIST(str(data_dir), train=train)
     except Exception as error:  # torchvision's parser fails in many ways on other files
-        said = one_line(str(error) or type(error).__name__)
+        reason = one_line(str(error) or type(error).__name__)
         raise ConfigurationError(
-            f"the MNIST {name} files in {data_dir} are truncated or something else "
-            f"({said}): remove {data_dir}/MNIST to have them fetched again"
+            f"the MNIST {name} files in {data_dir} are truncated or are not MNIST "
+            f"({reason}): remove {data_dir}/MNIST to download them again"
         ) from error
     digits, labels = dataset.data, dataset.targets
     if digits.shape != (len(labels), DIGIT_SIZE, DIGIT_SIZE) or len(labels) == 0:
         raise ConfigurationError(
             f"the MNIST {name} files in {data_dir} hold {len(labels)} labels and images of shape "
-            f"{tuple(digits.shape)}: remove {data_dir}/MNIST to have them fetched again"
+            f"{tuple(digits.shape)}: remove {data_dir}/MNIST to download them again"
         )
     return digits, labels

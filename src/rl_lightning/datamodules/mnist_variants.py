@@ -1,6 +1,7 @@
-"""Translated and cluttered MNIST (Mnih et al. 2014, section 4.1), a batch at a time.
+"""Translated and cluttered MNIST (Mnih et al. 2014, section 4.1), for batches of images.
 
-Everything is a function of the digits and a generator; nothing runs image by image.
+All functions depend on the digits and a generator only. They process a batch at once, without a
+Python loop over images.
 """
 
 import torch
@@ -8,13 +9,13 @@ from torch import Tensor
 
 
 def paste(canvases: Tensor, patches: Tensor, tops: Tensor, lefts: Tensor) -> None:
-    """Lay one patch on each canvas, in place, keeping the brighter pixel.
+    """Write one patch onto each canvas, in place. Of two pixels the brighter one is kept.
 
     Args:
         canvases: [B, H, W].
-        patches: [B, h, w], of the same type.
+        patches: [B, h, w], of the same dtype.
         tops: [B] int64, row of each patch's top left corner.
-        lefts: [B] int64, its column.
+        lefts: [B] int64, column of each patch's top left corner.
     """
     _, height, width = patches.shape
     batch = torch.arange(len(canvases))[:, None, None]
@@ -25,12 +26,12 @@ def paste(canvases: Tensor, patches: Tensor, tops: Tensor, lefts: Tensor) -> Non
 
 
 def place(digits: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Put each digit wholly inside a black image, at a uniformly drawn place.
+    """Put each digit at a uniformly drawn position that is completely inside a black image.
 
     Args:
         digits: [B, h, w] uint8.
-        size: Width and height of the image, at least the digit's.
-        generator: Draws the places.
+        size: Width and height of the image, at least those of the digit.
+        generator: Draws the positions.
 
     Returns:
         [B, size, size] uint8.
@@ -46,13 +47,13 @@ def place(digits: Tensor, size: int, generator: torch.Generator) -> Tensor:
 def add_clutter(
     images: Tensor, digits: Tensor, pieces: int, generator: torch.Generator, piece_size: int = 8
 ) -> None:
-    """Scatter random pieces of random digits over the images, in place.
+    """Write random pieces of random digits at random positions onto the images, in place.
 
     Args:
         images: [B, H, W] uint8.
         digits: [D, h, w] uint8, the digits that pieces are cut from.
-        pieces: Pieces for each image, anywhere wholly inside it.
-        generator: Draws digits, cuts and places.
+        pieces: Number of pieces for each image. Each is completely inside the image.
+        generator: Draws the digits, the pieces and their positions.
         piece_size: Width and height of a piece, pixels.
     """
     batch, height, width = images.shape
@@ -60,14 +61,14 @@ def add_clutter(
     def draw(high: int) -> Tensor:
         return torch.randint(high, (batch,), generator=generator)
 
-    cuts = digits.unfold(1, piece_size, 1).unfold(2, piece_size, 1)  # a view
+    cuts = digits.unfold(1, piece_size, 1).unfold(2, piece_size, 1)  # a view, without a copy
     for _ in range(pieces):
         piece = cuts[draw(len(digits)), draw(cuts.shape[1]), draw(cuts.shape[2])]
         paste(images, piece, draw(height - piece_size + 1), draw(width - piece_size + 1))
 
 
 def shift(digits: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Move each digit by up to ±`pixels` along each axis; what leaves the image is lost."""
+    """Shift each digit by up to ±`pixels` along each axis. Pixels outside the image are cut off."""
     size = digits.shape[-1]
     canvases = place(digits, size + 2 * pixels, generator)
     return canvases[:, pixels : pixels + size, pixels : pixels + size]

@@ -1,4 +1,4 @@
-"""Off-policy experience: transitions sampled from a replay ring."""
+"""Off-policy experience: transitions that are sampled from a replay ring buffer."""
 
 import os
 from pathlib import Path
@@ -25,32 +25,35 @@ REPLAY_FOLDER = "replay"
 
 
 class ReplayDataModule(CollectingDataModule):
-    """Experience replay: every update collects a little and samples a minibatch of the past.
+    """Experience replay: before each update it collects a few steps and samples a minibatch.
 
-    Source: Mnih et al. 2013, Algorithm 1 (Lin 1993). A checkpoint does not hold the
-    ring. With `keep_replay` it lies beside the checkpoint and a resumed run goes on with
-    it; without, a resumed run first refills it to `warmup_env_steps` with its current
-    policy, without an update, and says so.
+    The checkpoint itself does not contain the replay ring. With `keep_replay` the ring is written
+    to files beside the checkpoint, and a resumed run continues with it. Otherwise a resumed run
+    first refills the ring to `warmup_env_steps` with its current policy, without updates, and
+    prints a message.
+
+    Source: Mnih et al. 2013, Algorithm 1 (Lin 1993).
 
     Args:
         env_id: A Gymnasium environment id, such as CartPole-v1.
-        env_steps_per_update: Environment steps, over this rank's copies, between two
-            updates: the inverse of the replay ratio. A multiple or a divisor of `num_envs`.
+        env_steps_per_update: Environment steps between two updates, over all environment copies
+            of this rank. It is the inverse of the replay ratio, and a multiple or a divisor of
+            `num_envs`.
         batch_size: Transitions of an update, on each rank.
         capacity: Transitions that the ring keeps, on each rank.
         warmup_env_steps: Environment steps before the first update.
         n_step: Steps of reward before the bootstrap.
-        priority_exponent: α of prioritised replay; None draws uniformly. The callback
-            RenewPriorities sets the priorities; the command line adds it.
-        importance_exponent: β of its importance weights at first; it grows to 1.
-        importance_env_steps: Environment steps from the first β to 1.
+        priority_exponent: α of prioritised replay; None samples uniformly. The callback
+            RenewPriorities sets the priorities; DQN adds it where the Trainer has none.
+        importance_exponent: β of the importance weights at the start; it grows to 1.
+        importance_env_steps: Environment steps until β is 1.
         updates_per_epoch: Updates between two validations.
-        replay_device: Where the ring's tensors are.
+        replay_device: Device of the ring's tensors.
         keep_replay: Write the ring to files beside the checkpoint; see docs/resume.md.
         collecting_options: See `CollectingDataModule`.
 
     Raises:
-        ConfigurationError: If a value or the environment cannot be used.
+        ConfigurationError: If an argument is out of range or the environment cannot be used.
     """
 
     batch_type = Transitions
@@ -92,8 +95,10 @@ class ReplayDataModule(CollectingDataModule):
         self.ring = self._make_ring(replay_device)
         if priority_exponent is not None and not 0 < priority_exponent <= 1:
             raise ConfigurationError(
-                f"priority_exponent is {priority_exponent}: it lies in (0, 1]; null draws uniformly"
+                f"priority_exponent is {priority_exponent}: choose it in (0, 1], or null to sample "
+                "uniformly"
             )
+        self.is_prioritised = priority_exponent is not None
         self.priorities = (
             None if priority_exponent is None else Priorities(self.ring, priority_exponent)
         )
@@ -108,10 +113,10 @@ class ReplayDataModule(CollectingDataModule):
         return ReplayRing(self.capacity, self.num_envs, self.n_step, device)
 
     def prepare_data(self) -> None:
-        """Before training starts, compare the replay with the machine.
+        """Before training starts, check that the replay ring fits into memory.
 
         Raises:
-            ConfigurationError: If it has too little memory, saying how much is needed.
+            ConfigurationError: If it does not fit. The message has the needed size.
         """
         if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
@@ -132,7 +137,7 @@ class ReplayDataModule(CollectingDataModule):
             )
 
     def next_batch(self) -> Transitions:
-        """Collect, where it is time, and sample the minibatch of the next update."""
+        """Collect if new steps are due, and sample the minibatch of the next update."""
         if self.ring.inserted == 0:
             self._fill()
         if self.updates % max(1, self.num_envs // self.env_steps_per_update) == 0:
@@ -155,7 +160,7 @@ class ReplayDataModule(CollectingDataModule):
             self.ring.extend(collector.collect(self.policy, 1))
 
     def sample(self, rng: np.random.Generator) -> Transitions:
-        """Draw a minibatch from the ring."""
+        """Sample a minibatch from the ring."""
         if self.priorities is None:
             return self.ring.sample(self.batch_size, rng)
         assert self.collector is not None
@@ -166,12 +171,12 @@ class ReplayDataModule(CollectingDataModule):
         return batch._replace(importance_weights=torch.from_numpy(weights).to(self.ring.device))
 
     def renew_priorities(self, td_errors: Tensor) -> None:
-        """Set the priorities of the last minibatch by its TD errors [B]."""
+        """Set the priorities of the last sampled minibatch from its TD errors [B]."""
         if self.priorities is not None:
             self.priorities.renew(td_errors.float().cpu().numpy())
 
     def statistics(self) -> dict[str, float]:
-        """Metrics of the experience of all ranks so far, by the names they are logged under."""
+        """Metrics of the experience so far over all ranks, by metric name."""
         size = float(len(self.ring) * self.collector.world_size) if self.collector else 0.0
         return {**super().statistics(), "replay/size": size}
 
@@ -182,7 +187,7 @@ class ReplayDataModule(CollectingDataModule):
             self.ring.begin_episodes(self.collector.observations)
 
     def rank_state(self) -> dict[str, Any]:
-        """What a checkpoint must keep of this rank's experience."""
+        """The state of this rank's experience, for a checkpoint."""
         state = super().rank_state()
         if self.keep_replay:
             state["replay"] = self.segments.save(self.ring)
@@ -191,7 +196,7 @@ class ReplayDataModule(CollectingDataModule):
         return state
 
     def load_rank_state(self, state: dict[str, Any]) -> None:
-        """Go on where `rank_state` was."""
+        """Restore a state from `rank_state`."""
         super().load_rank_state(state)
         if self.keep_replay and "replay" in state:
             assert self.trainer is not None
@@ -202,7 +207,7 @@ class ReplayDataModule(CollectingDataModule):
 
     @property
     def segments(self) -> ReplaySegments:
-        """The files of the ring, in the folder of the run's checkpoints."""
+        """The files of the ring, in a folder beside the run's checkpoints."""
         if self._segments is None:
             assert self.trainer is not None
             folder = getattr(self.trainer.checkpoint_callback, "dirpath", None)
@@ -219,22 +224,24 @@ def _check_sizes(capacity: int, batch_size: int, env_steps_per_update: int, num_
     if capacity < batch_size:
         raise ConfigurationError(
             f"capacity {capacity} is smaller than batch_size {batch_size}: "
-            "the replay must hold at least one batch"
+            "raise capacity, because the replay must hold at least one batch"
         )
     if env_steps_per_update % num_envs and num_envs % env_steps_per_update:
         raise ConfigurationError(
             f"env_steps_per_update {env_steps_per_update} is neither a multiple nor a divisor "
-            f"of num_envs {num_envs}: all copies step together, so choose one that is"
+            f"of num_envs {num_envs}: choose one that is, because all environment copies step "
+            "together"
         )
     if capacity < num_envs * max(1, env_steps_per_update // num_envs):
         raise ConfigurationError(
-            f"capacity {capacity} cannot hold what is collected for one update: with num_envs "
-            f"{num_envs} and env_steps_per_update {env_steps_per_update}, raise it"
+            f"capacity {capacity} is less than the environment steps that are collected for one "
+            f"update: raise it, with num_envs {num_envs} and env_steps_per_update "
+            f"{env_steps_per_update}"
         )
 
 
 def memory_of(device: torch.device) -> int:
-    """Bytes of memory that a device has."""
+    """Total memory of a device in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,4 +1,4 @@
-"""On-policy experience: rollouts under the policy of the moment, learned from once."""
+"""On-policy experience: rollouts of the current policy, each of which is used for one update."""
 
 from typing import Any
 
@@ -9,21 +9,22 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 
 class RolloutDataModule(CollectingDataModule):
-    """Every update learns from one rollout, played by the policy before that update.
+    """Collects one rollout for each update, with the policy just before that update.
 
-    Either `rollout_length` steps in every copy, with the episodes going on from rollout to
-    rollout, or `episodes_per_update` whole episodes, equally many of each copy and each
-    after a reset.
+    A rollout is one of two kinds. With `rollout_length` it has that number of steps in every
+    environment copy, and episodes continue from rollout to rollout. With `episodes_per_update` it
+    has that number of whole episodes, the same number from each environment copy, and begins with
+    a reset.
 
     Args:
         env_id: A Gymnasium environment id, such as CartPole-v1.
-        rollout_length: T, steps of each copy in a rollout.
+        rollout_length: T, steps of each environment copy in a rollout.
         episodes_per_update: Whole episodes of a rollout on each rank, a multiple of `num_envs`.
         updates_per_epoch: Updates between two validations.
         collecting_options: See `CollectingDataModule`.
 
     Raises:
-        ConfigurationError: If a value or the environment cannot be used.
+        ConfigurationError: If an argument is out of range or the environment cannot be used.
     """
 
     batch_type = Rollout
@@ -39,7 +40,8 @@ class RolloutDataModule(CollectingDataModule):
         if (rollout_length is None) == (episodes_per_update is None):
             raise ConfigurationError(
                 f"rollout_length is {rollout_length} and episodes_per_update is "
-                f"{episodes_per_update}: give exactly one of them, fixed rollouts or whole episodes"
+                f"{episodes_per_update}: set exactly one of them, for rollouts of fixed length or "
+                "of whole episodes"
             )
         require_positive(
             rollout_length=1 if rollout_length is None else rollout_length,
@@ -49,8 +51,8 @@ class RolloutDataModule(CollectingDataModule):
         super().__init__(env_id, **collecting_options)
         if episodes_per_update is not None and episodes_per_update % self.num_envs:
             raise ConfigurationError(
-                f"episodes_per_update {episodes_per_update} cannot be shared out evenly over "
-                f"num_envs {self.num_envs}: every copy plays equally many, so make it a multiple"
+                f"episodes_per_update {episodes_per_update} is not a multiple of num_envs "
+                f"{self.num_envs}, and all environment copies play equally many: make it a multiple"
             )
         self.rollout_length = rollout_length
         self.episodes_per_update = episodes_per_update
@@ -58,7 +60,7 @@ class RolloutDataModule(CollectingDataModule):
         self.gives_whole_episodes = episodes_per_update is not None
 
     def next_batch(self) -> Rollout:
-        """Play the rollout of the next update."""
+        """Collect the rollout of the next update."""
         collector = self.ready_collector()
         if self.rollout_length is not None:
             return collector.collect(self.policy, self.rollout_length)

@@ -1,4 +1,4 @@
-"""What every datamodule here shares: it declares itself, and counts the batches it gave."""
+"""Base class of all datamodules: declarations, random streams and the count of batches."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ Batch = TypeVar("Batch")
 class SourceDataModule(LightningDataModule):
     """A source of experience: see `rl_lightning.experience.ExperienceSource`.
 
-    Random streams are functions of (seed, rank, update, name), where the update is counted in
-    batches given to training, over epochs and resumes alike.
+    Random streams are functions of (seed, rank, update, name). The update is the number of
+    training batches so far, over all epochs and resumes.
 
     Attributes:
         updates_per_epoch: Training batches of an epoch, on each rank; set before training.
-        task: What is learned, in the names of experiments.
-        updates: Batches given to training so far. Under `accumulate_grad_batches` an
-            optimizer step takes several.
+        task: Name of the task, which is part of the experiment's name.
+        updates: Training batches yielded so far. With `accumulate_grad_batches` an optimizer
+            step uses several batches.
 
     Args:
         seed: Of every random stream; the command line passes --seed_everything.
@@ -43,7 +43,7 @@ class SourceDataModule(LightningDataModule):
         self.updates = 0
 
     def __str__(self) -> str:
-        """The class and the task. Lightning's own makes every dataloader, for their lengths."""
+        """The class and the task. Lightning's `__str__` would make every dataloader."""
         return f"{type(self).__name__}({self.task})"
 
     @property
@@ -57,10 +57,10 @@ class SourceDataModule(LightningDataModule):
         return 1 if self.trainer is None else self.trainer.world_size
 
     def setup(self, stage: str) -> None:
-        """Compare this datamodule with the module.
+        """Check that this datamodule fits the module.
 
         Raises:
-            ConfigurationError: If they do not fit.
+            ConfigurationError: If it does not.
         """
         if self.trainer is not None:
             check_pair(self.trainer.lightning_module, self)
@@ -80,7 +80,7 @@ class SourceDataModule(LightningDataModule):
         )
 
     def batches_of(self, stage: str) -> int | None:
-        """Batches of an epoch of "train" or "validate" on each rank; None if not known yet."""
+        """Batches of an epoch of stage "train" or "validate" on each rank; None if unknown."""
         return self.updates_per_epoch if stage == "train" else None
 
     @abstractmethod
@@ -88,48 +88,50 @@ class SourceDataModule(LightningDataModule):
         """Make the training batch of update number `updates`."""
 
     def train_dataloader(self) -> "WholeBatchLoader[Any]":
-        """One epoch of batches, each made when the Trainer asks for it."""
+        """One epoch of batches. Each batch is made when the Trainer requests it."""
         return WholeBatchLoader(TrainingDataset(self))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must keep."""
+        """The state of this datamodule, for a checkpoint."""
         return {"updates": self.updates}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint was made."""
+        """Restore the state from a checkpoint."""
         self.updates = state_dict["updates"]
 
 
 class TrainingDataset(IterableDataset[Any]):
     """One epoch of a datamodule's batches.
 
-    What goes on over epochs (episodes, a replay, an order of images) is the datamodule's.
-    Sized, because Lightning fetches one batch ahead of an unsized iterable: each update
-    would then learn from experience of the policy before the last.
+    The datamodule keeps all state that lasts longer than an epoch, such as episodes, a replay or
+    an order of images. The dataset has a length, because Lightning prefetches one batch from an
+    iterable without a length. Each batch would then be collected before the previous update, with
+    an outdated policy.
     """
 
     def __init__(self, data: SourceDataModule) -> None:
         self.data = data
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """Number of batches of an epoch."""
         return self.data.updates_per_epoch
 
     def __iter__(self) -> Iterator[Any]:
         """Make the batches, one for each update."""
         for _ in range(len(self)):
             batch = self.data.next_batch()
-            # Before the update, because a checkpoint may be written right after it.
+            # Counted before the update, because a checkpoint may be written right after the
+            # update, before this generator runs again.
             self.data.updates += 1
             yield batch
 
 
 class WholeBatchLoader(DataLoader[Batch]):
-    """Passes on the whole batches that a dataset yields.
+    """A DataLoader for a dataset that yields whole batches.
 
-    Its place in the epoch is the datamodule's to keep (`SourceDataModule.updates`). The empty
-    state here tells Lightning that a run can go on inside an epoch. For `predict` Lightning makes
-    the loader again, and then it gives `sampler` and `batch_sampler`, both None.
+    The datamodule keeps the position in the epoch (`SourceDataModule.updates`), so the state of
+    the loader is empty. Lightning still needs `state_dict` to resume a run inside an epoch. For
+    `predict` Lightning makes the loader again and passes `sampler` and `batch_sampler` as None.
     """
 
     def __init__(
@@ -138,11 +140,11 @@ class WholeBatchLoader(DataLoader[Batch]):
         super().__init__(dataset, batch_size=None, collate_fn=_unchanged)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
+        """Return an empty state."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing."""
+        """Ignore the empty state."""
 
 
 def _unchanged(batch: Batch) -> Batch:
@@ -153,7 +155,7 @@ def require_positive(**sizes: int) -> None:
     """Check that sizes are at least 1.
 
     Raises:
-        ConfigurationError: Naming the first that is not.
+        ConfigurationError: For the first size that is below 1.
     """
     for name, size in sizes.items():
         if size < 1:

@@ -1,4 +1,4 @@
-"""The dynamics of a finite Markov decision process, read from its environment."""
+"""Provides the dynamics of a finite Markov decision process, read from its environment."""
 
 from typing import Any
 
@@ -21,21 +21,21 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 
 class TabularDataModule(EnvironmentDataModule):
-    """Hands the whole dynamics of an environment to a module, batch after batch.
+    """Provides the whole dynamics of an environment as every training batch.
 
-    Reads `env.unwrapped.P`, Gymnasium's toy-text convention: `P[state][action]` is a list
+    It reads `env.unwrapped.P`, Gymnasium's toy-text convention: `P[state][action]` is a list
     of (probability, next state, reward, terminated). An environment with many states can
-    offer `transitions()` instead, the same as arrays; see `gridworld.Outcomes`.
+    have `transitions()` instead, which returns the same as arrays; see `gridworld.Outcomes`.
 
     Attributes:
-        dynamics: On the CPU.
-        grid_shape: Rows and columns, where the environment is a grid and says so.
+        dynamics: The dynamics, on the CPU.
+        grid_shape: Rows and columns if the environment is a grid; else None.
 
     Args:
         env_id: A Gymnasium environment id, such as FrozenLake-v1.
         updates_per_epoch: Sweeps between two validations.
-        environment_options: See `EnvironmentDataModule`; γ = 1 is allowed where every episode
-            can end and no loop has a positive reward.
+        environment_options: See `EnvironmentDataModule`. γ = 1 is allowed if every episode can
+            end and no loop has a positive reward.
 
     Raises:
         ConfigurationError: If the environment or its dynamics cannot be used.
@@ -50,7 +50,7 @@ class TabularDataModule(EnvironmentDataModule):
         super().__init__(env_id, **environment_options)
         self.updates_per_epoch = updates_per_epoch
         self.grid_shape: tuple[int, int] | None = None
-        # At once, so that what is wrong with them is said before anything is written.
+        # Read here, so that an error in the dynamics is raised before any file is written.
         self.dynamics = self._read_dynamics()
         self._moved: Dynamics | None = None
 
@@ -58,14 +58,15 @@ class TabularDataModule(EnvironmentDataModule):
         states, actions = self.environment["num_observations"], self.environment["num_actions"]
         if states is None or actions is None:
             raise ConfigurationError(
-                f"{self.env_id} has no finite table: that needs Discrete observations and actions, "
-                "such as FrozenLake-v1's; take a module that learns from experience, such as DQN"
+                f"{self.env_id} has no finite table of dynamics, which needs Discrete observations "
+                "and actions as in FrozenLake-v1: use a module that learns from experience, such "
+                "as DQN"
             )
         if self.maker.wrappers:
             raise ConfigurationError(
-                f"wrappers are {[*self.maker.wrappers]}, and the dynamics are those of {self.env_id} "
-                "without them: leave data.wrappers out, or take a module that learns from "
-                "experience, such as QLearning"
+                f"wrappers are {[*self.maker.wrappers]}, and the dynamics are those of "
+                f"{self.env_id} without them: leave data.wrappers out, or use a module that "
+                "learns from experience, such as QLearning"
             )
         env, another = self.maker.make_single(), self.maker.make_single()
         outcomes = read_outcomes(self.env_id, env.unwrapped, states, actions)
@@ -83,13 +84,13 @@ class TabularDataModule(EnvironmentDataModule):
         return to_tensors(outcomes, initial, actions, self.gamma)
 
     def next_batch(self) -> Dynamics:
-        """The same dynamics for every sweep."""
+        """Return the same dynamics for every sweep."""
         return self.dynamics
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """Move the dynamics once, not for every sweep."""
+        """Move the dynamics to the device at the first sweep only."""
         if not isinstance(batch, Dynamics):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         if self._moved is None or self._moved.rewards.device != device:

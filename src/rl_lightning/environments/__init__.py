@@ -1,1 +1,1 @@
-"""Environments, what makes them, and what they keep."""
+"""Environments: making, stepping and describing them, and saving their state."""

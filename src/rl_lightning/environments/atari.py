@@ -19,43 +19,47 @@ ProtocolName = Literal["nature", "sticky"]
 PREFIX = "ALE/"
 FRAMES_PER_SECOND = 60
 
-# What the two evaluation protocols of the field differ in; see docs/atari.md.
+# The settings in which the two usual evaluation protocols differ; see docs/atari.md.
 PROTOCOLS: dict[ProtocolName, dict[str, Any]] = {
     "nature": {"repeat_action_probability": 0.0, "noop_max": 30},
     "sticky": {"repeat_action_probability": 0.25, "noop_max": 0},
 }
-# Settings of AtariVectorEnv that env_kwargs cannot choose, and why.
-_DECIDED = {
-    "reward_clipping": "returns are sums of raw rewards; data.clip_rewards clips what is learned",
-    "episodic_life": "it restarts the whole game at each lost life; under the protocol nature a "
-    "lost life ends what is learned, and the game goes on",
-    "life_loss_info": "it reports lost lives as the end of the episode; under the protocol nature "
-    "a lost life ends what is learned, and the game goes on",
+# Settings of AtariVectorEnv that are refused in env_kwargs, with the reason.
+_REFUSED = {
+    "reward_clipping": "returns are sums of raw rewards; use data.clip_rewards to clip the rewards "
+    "of training batches",
+    "episodic_life": "it restarts the whole episode at each lost life; under the protocol nature a "
+    "lost life sets the discount to 0, and the episode continues",
+    "life_loss_info": "it reports a lost life as the end of the episode; under the protocol nature "
+    "a lost life sets the discount to 0, and the episode continues",
     "batch_size": "all environment copies step together",
 }
 
 
 class AtariGames(AtariVectorEnv):
-    """N copies of one game: 84×84 gray frames, the last four of them [N, 4, 84, 84] uint8.
+    """N environment copies of one Atari game.
 
-    An environment step is four frames, of which the last two are joined by their maximum.
-    Rewards are raw, `terminated` means that the game is over, and a copy resets on the step
-    after. Lives lost while the game goes on stand in `infos["life_lost"]` [N] bool, under the
-    protocol "nature" alone; who learns may end the discount there. (The native environment's
-    own `life_loss_info` reports them as terminations, and then only the number of lives left
-    tells whether a reset follows.)
+    Observations are the last four 84 × 84 gray frames, [N, 4, 84, 84] uint8. An environment step
+    is four emulator frames, and its observed frame is the maximum of the last two. Rewards are
+    raw. `terminated` means that the episode is over, and the environment copy resets on the next
+    step.
+
+    Under the protocol "nature", `infos["life_lost"]` [N] bool marks lives that are lost while the
+    episode continues, so that a collector can set the discount to 0. `life_loss_info` of
+    AtariVectorEnv is not used, because it reports lost lives as terminations, and only some
+    terminations would then be followed by a reset.
 
     Source: "nature": Mnih et al. 2015; "sticky": Machado et al. 2018.
 
     Args:
         game: Name of the ROM, such as ms_pacman.
         num_envs: N.
-        protocol: "nature": up to 30 no-ops at the start and a life lost ends what is learned;
-            "sticky": with probability 0.25 the emulator repeats the action before.
-        render_mode: "rgb_array" lets `render()` show the screens in colour.
-        num_threads: Threads of the emulators; those of torch by default, since the two take
-            turns.
-        settings: Of AtariVectorEnv, before the protocol's.
+        protocol: "nature" starts with up to 30 no-ops and marks lost lives; with "sticky" the
+            emulator repeats the previous action with probability 0.25.
+        render_mode: With "rgb_array", `render()` returns the screens in colour.
+        num_threads: Threads of the emulators. The default is torch's number of threads, because
+            emulators and networks do not run at the same time.
+        settings: Further arguments of AtariVectorEnv, which override those of the protocol.
     """
 
     def __init__(
@@ -70,8 +74,8 @@ class AtariGames(AtariVectorEnv):
     ) -> None:
         if protocol not in PROTOCOLS:
             raise ConfigurationError(f"protocol is {protocol}: choose one of {[*PROTOCOLS]}")
-        for name in _DECIDED.keys() & settings.keys():
-            raise ConfigurationError(f"{name} cannot be chosen in env_kwargs: {_DECIDED[name]}")
+        for name in _REFUSED.keys() & settings.keys():
+            raise ConfigurationError(f"{name} cannot be chosen in env_kwargs: {_REFUSED[name]}")
         settings = {
             "use_fire_reset": False,
             **PROTOCOLS[protocol],
@@ -87,7 +91,8 @@ class AtariGames(AtariVectorEnv):
         self.render_mode = render_mode
         self._reports_lives = protocol == "nature"
         self._lives = np.zeros(num_envs, np.int32)
-        # The same games once more, seen in colour: emulators of one seed go the same way.
+        # A second set of emulators renders in colour. With equal seeds and actions it plays the
+        # same episodes.
         self._screens: AtariVectorEnv | None = None
         if render_mode == "rgb_array":
             shown = {"img_height": 210, "img_width": 160, "grayscale": False, "stack_num": 1}
@@ -96,16 +101,16 @@ class AtariGames(AtariVectorEnv):
     def reset(  # type: ignore[override]  # ale-py's own returns an unbound TypeVar
         self, *, seed: int | Array | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Begin a new game in every copy."""
+        """Start a new episode in every environment copy."""
         observations, infos = super().reset(seed=seed, options=options)
         self._lives = infos["lives"]
         if self._screens is not None:
-            assert seed is not None, "only a seed lets the screens show the same games"
+            assert seed is not None, "rendering needs a seed, so that both emulators agree"
             self._shown, _ = self._screens.reset(seed=seed, options=options)
         return observations, infos
 
     def step(self, actions: Array) -> Step:
-        """Play one environment step in every copy."""
+        """Take one environment step in every environment copy."""
         observations, rewards, terminated, truncated, infos = super().step(actions)
         if self._reports_lives:
             infos["life_lost"] = (infos["lives"] < self._lives) & ~terminated
@@ -115,25 +120,26 @@ class AtariGames(AtariVectorEnv):
         return observations, rewards, terminated, truncated, infos
 
     def render(self) -> tuple[Array, ...]:
-        """The screens [210, 160, 3] uint8 of all copies."""
+        """The screens [210, 160, 3] uint8 of all environment copies."""
         assert self._screens is not None, "made without render_mode rgb_array"
         return tuple(self._shown[:, 0])
 
 
 def make_atari(env_id: str, num_envs: int, **env_kwargs: Any) -> AtariGames:
-    """Make `num_envs` copies of a game such as ALE/Pong-v5.
+    """Make `num_envs` environment copies of an Atari game such as ALE/Pong-v5.
 
     Raises:
-        ConfigurationError: If there is no such game, naming the closest, or a setting cannot be
-            chosen.
+        ConfigurationError: If there is no such game, or if a setting is refused.
     """
     import ale_py
 
-    env_id = env_id.rpartition(":")[2]  # without the package that registers it
+    env_id = env_id.rpartition(":")[2]  # without the "package:" in front of the id
 
     gym.register_envs(ale_py)
     games = {name: spec for name, spec in gym.registry.items() if name.startswith(PREFIX)}
     if env_id not in games:
         closest = difflib.get_close_matches(env_id, games, n=3, cutoff=0.0)
-        raise ConfigurationError(f"there is no game {env_id}: the closest are {', '.join(closest)}")
+        raise ConfigurationError(
+            f"there is no Atari game {env_id}: use an existing id, such as {', '.join(closest)}"
+        )
     return AtariGames(games[env_id].kwargs["game"], num_envs, **env_kwargs)

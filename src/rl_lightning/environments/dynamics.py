@@ -1,4 +1,4 @@
-"""Reading, checking and folding the dynamics of an environment."""
+"""Reads the dynamics of an environment, checks them and converts them to tensors."""
 
 import warnings
 from collections.abc import Callable
@@ -14,15 +14,16 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 Array = npt.NDArray[Any]
 
-# While loops are judged: together less than some ten seconds.
-MOST_SWEEPS, MOST_LOOKUPS = 16_384, 1_000_000_000  # of all states, of successors
+# Limits of `check_loops`, so that it takes at most about ten seconds: sweeps over all states, and
+# lookups of a successor's value.
+MOST_SWEEPS, MOST_LOOKUPS = 16_384, 1_000_000_000
 
 
 def read_outcomes(env_id: str, env: Any, num_states: int, num_actions: int) -> Outcomes:
-    """Read an environment's dynamics: `transitions()` where it has that, else `P`.
+    """Read an environment's dynamics from `transitions()` if it has that, else from `P`.
 
     Raises:
-        ConfigurationError: If it has neither, or `P` is not in the toy-text convention.
+        ConfigurationError: If it has neither, or if `P` is not in the toy-text convention.
     """
     if hasattr(env, "transitions"):
         outcomes: Outcomes = env.transitions()
@@ -30,7 +31,7 @@ def read_outcomes(env_id: str, env: Any, num_states: int, num_actions: int) -> O
     table = getattr(env, "P", None)
     if table is None:
         raise ConfigurationError(
-            f"{env_id} does not expose its dynamics (env.unwrapped.P is missing): take an "
+            f"{env_id} does not expose its dynamics (env.unwrapped.P is missing): use an "
             "environment that does, such as FrozenLake-v1, or learn from experience (QLearning)"
         )
     rows: list[tuple[Any, ...]] = []
@@ -40,8 +41,8 @@ def read_outcomes(env_id: str, env: Any, num_states: int, num_actions: int) -> O
                 rows.extend((state, action, p, s, r, t) for p, s, r, t in table[state][action])
             except (KeyError, IndexError, TypeError, ValueError):
                 raise ConfigurationError(
-                    f"{env_id}: P[{state}][{action}] is no list of (probability, next state, "
-                    "reward, terminated)"
+                    f"{env_id}: P[{state}][{action}] is not a list of (probability, next state, "
+                    "reward, terminated): change P of the environment"
                 ) from None
     kinds = (np.int64, np.int64, np.float64, np.int64, np.float64, np.bool_)
     columns = zip(*rows, strict=True) if rows else [()] * len(kinds)
@@ -49,10 +50,10 @@ def read_outcomes(env_id: str, env: Any, num_states: int, num_actions: int) -> O
 
 
 def check_outcomes(env_id: str, outcomes: Outcomes, num_states: int, num_actions: int) -> None:
-    """Check that the outcomes are a Markov decision process.
+    """Check that the outcomes are a valid Markov decision process.
 
     Raises:
-        ConfigurationError: Naming the first state and action at fault.
+        ConfigurationError: For the first state and action whose outcomes are invalid.
     """
     successors, probabilities = outcomes.next_states, outcomes.probabilities
     out_of_range = (successors < 0) | (successors >= num_states)
@@ -82,25 +83,27 @@ def check_repeats(env_id: str, outcomes: Outcomes, again: Outcomes) -> None:
     """Check that two environment copies have the same outcomes.
 
     Raises:
-        ConfigurationError: If they differ: what was learned of one would be played in others.
+        ConfigurationError: If they differ, because a table that was computed for one environment
+            copy would then be wrong for the others.
     """
     if not all(map(np.array_equal, outcomes, again)):
         raise ConfigurationError(
-            f"{env_id} has other dynamics in each environment copy, and a table holds those of one: "
-            "fix what it draws at random with data.env_kwargs (FrozenLake-v1: map_name or desc)"
+            f"{env_id} has different dynamics in each environment copy, and a table holds those of "
+            "one: choose fixed dynamics with data.env_kwargs, such as FrozenLake-v1's map_name"
         )
 
 
 def check_endings(env_id: str, outcomes: Outcomes, num_states: int) -> None:
-    """Check that under γ = 1 no reward is collected where no episode can end.
+    """Check that with γ = 1 there are no rewards in states from which no episode can end.
 
-    Walks back from the outcomes that terminate.
+    The states from which an episode can end are found by a backward search from the outcomes that
+    terminate.
 
     Raises:
-        ConfigurationError: Naming a state whose value would be infinite.
+        ConfigurationError: For a state whose value would be infinite.
     """
     outcomes = _possible(outcomes)
-    before = _leading_to(outcomes.next_states, num_states)
+    before = _predecessor_search(outcomes.next_states, num_states)
     can_end = np.zeros(num_states, np.bool_)
     found = np.unique(outcomes.states[outcomes.terminated])
     while found.size:
@@ -111,21 +114,23 @@ def check_endings(env_id: str, outcomes: Outcomes, num_states: int) -> None:
     if endless.any():
         raise ConfigurationError(
             f"{env_id}: from state {outcomes.states[endless.argmax()]} no episode can end, so with "
-            "gamma 1 its value is infinite: take gamma < 1 or give it a terminal state"
+            "gamma 1 its value is infinite: choose gamma < 1, or add a terminal state"
         )
 
 
 def check_loops(env_id: str, outcomes: Outcomes, num_states: int, num_actions: int) -> None:
-    """Check that under γ = 1 no policy earns for ever, so that the largest values are finite.
+    """Check that with γ = 1 no policy collects positive reward for ever, so all values are finite.
 
-    A policy that stays for ever uses only actions that surely neither terminate nor lead to a
-    state without such actions. Its mean reward is positive where all of these actions earn, and
-    cannot be where none does. Else sweeps decide: the largest growth of the undiscounted values
-    in a sweep never rises, and falls towards the largest mean reward (Puterman 1994, section
-    8.5). Where `MOST_LOOKUPS` do not suffice for as many sweeps as states, the loops are accepted.
+    An action is endless if it never terminates and never leads to a state without endless
+    actions. A policy without end takes endless actions only. If some endless actions with a
+    positive reward are enough for a policy without end, the check fails. If no endless action has
+    a positive reward, the check passes. In other cases value iteration decides: the largest
+    growth of the undiscounted values in a sweep never increases, and converges to the largest mean
+    reward (Puterman 1994, section 8.5). If `MOST_LOOKUPS` is too small for as many sweeps as there
+    are states, the check passes.
 
     Raises:
-        ConfigurationError: Naming a state from which a policy earns for ever.
+        ConfigurationError: For a state from which a policy collects positive reward for ever.
     """
     outcomes = _possible(outcomes)
     rows = _rows(outcomes, num_actions)
@@ -147,7 +152,7 @@ def check_loops(env_id: str, outcomes: Outcomes, num_states: int, num_actions: i
     if state is not None:
         raise ConfigurationError(
             f"{env_id}: from state {state} a policy can collect a positive reward for ever, so "
-            "with gamma 1 its value is infinite: take gamma < 1, or give no positive reward on "
+            "with gamma 1 its value is infinite: choose gamma < 1, or give no positive reward on "
             "loops"
         )
 
@@ -157,8 +162,13 @@ def _possible(outcomes: Outcomes) -> Outcomes:
     return Outcomes._make(column[possible] for column in outcomes)
 
 
-def _leading_to(successors: Array, num_states: int) -> Callable[[Array], Array]:
-    """A function of states that finds the outcomes whose `successors` [M] they are."""
+def _predecessor_search(successors: Array, num_states: int) -> Callable[[Array], Array]:
+    """Return a function that finds, for given states, the outcomes that lead to one of them.
+
+    Args:
+        successors: Next state of each outcome [M].
+        num_states: S.
+    """
     order = np.argsort(successors, kind="stable")
     first = np.searchsorted(successors, np.arange(num_states + 1), sorter=order)
 
@@ -172,11 +182,11 @@ def _leading_to(successors: Array, num_states: int) -> Callable[[Array], Array]:
 
 
 def _endless(outcomes: Outcomes, allowed: Array, num_actions: int) -> Array:
-    """Which of the `allowed` pairs of state and action [S·A] a policy can take for ever."""
+    """The endless pairs of state and action [S·A] bool, among `allowed` pairs only."""
     rows, kept = _rows(outcomes, num_actions), allowed.copy()
     kept[rows[outcomes.terminated]] = False
     num_states = kept.size // num_actions
-    before = _leading_to(outcomes.next_states, num_states)
+    before = _predecessor_search(outcomes.next_states, num_states)
     alive = np.ones(num_states, np.bool_)
     while True:
         lost = np.flatnonzero(alive & ~kept.reshape(num_states, num_actions).any(axis=1))
@@ -187,17 +197,21 @@ def _endless(outcomes: Outcomes, allowed: Array, num_actions: int) -> Array:
 
 
 def _sweep_for_growth(outcomes: Outcomes, rewards: Array) -> int | None:
-    """The state whose undiscounted value grows without end under the best actions, if any.
+    """Find a state whose undiscounted value grows without limit under the best actions.
 
     Args:
-        outcomes: Of pairs that can be taken for ever.
-        rewards: E[r | s, a] [S, A], -inf for every other pair.
+        outcomes: Of endless pairs of state and action.
+        rewards: E[r | s, a] [S, A], with -inf for every other pair.
+
+    Returns:
+        Such a state, or None.
     """
     rows = _rows(outcomes, rewards.shape[1])
     alive = np.isfinite(rewards).any(axis=1)
     num_alive, tolerance = int(alive.sum()), 1e-9 * rewards.max()
     most = min(MOST_SWEEPS, MOST_LOOKUPS // rows.size)
-    least = min(max(1_024, num_alive**2), most)  # a walk from end to end takes the square
+    # A random walk needs about the square of its number of states to go from one end to the other.
+    least = min(max(1_024, num_alive**2), most)
     values, largest = np.zeros(len(rewards)), []
     for sweep in range(1, most + 1):
         weighted = outcomes.probabilities * values[outcomes.next_states]
@@ -209,15 +223,15 @@ def _sweep_for_growth(outcomes: Outcomes, rewards: Array) -> int | None:
         is_due = sweep == most or (sweep >= least and sweep & (sweep - 1) == 0)
         if is_due and sweep >= 2 * num_alive and largest[-1] > 0.99 * largest[sweep // 2]:
             return int(growth.argmax())
-        values += growth / 2  # half a step, since values on a cycle may swing for ever
+        values += growth / 2  # half a step, because full steps can oscillate on a cycle
     return None
 
 
 def read_initial(env_id: str, env: Any, num_states: int) -> Array:
-    """Read the probability [S] of beginning in each state; uniform where none is told.
+    """Read the distribution of initial states [S]; uniform if the environment has none.
 
     Raises:
-        ConfigurationError: If `initial_state_distrib` is no distribution over the states.
+        ConfigurationError: If `initial_state_distrib` is not a distribution over the states.
     """
     initial = getattr(env, "initial_state_distrib", None)
     if initial is None:
@@ -225,17 +239,18 @@ def read_initial(env_id: str, env: Any, num_states: int) -> Array:
     initial = np.asarray(initial, np.float64)
     if initial.shape != (num_states,) or abs(initial.sum() - 1) > 1e-8 or (initial < 0).any():
         raise ConfigurationError(
-            f"{env_id}: initial_state_distrib is no distribution over {num_states} states"
+            f"{env_id}: initial_state_distrib is not a distribution over {num_states} states: "
+            "change that of the environment"
         )
     return initial
 
 
 def to_tensors(outcomes: Outcomes, initial: Array, num_actions: int, gamma: float) -> Dynamics:
-    """Fold outcomes, γ and the terminal flags into sparse tensors.
+    """Combine outcomes, γ and the terminal flags in sparse tensors.
 
     Args:
-        outcomes: Checked ones.
-        initial: Probability [S] of beginning in each state.
+        outcomes: Outcomes that have been checked.
+        initial: Distribution of initial states [S].
         num_actions: A.
         gamma: γ.
 
@@ -252,11 +267,11 @@ def to_tensors(outcomes: Outcomes, initial: Array, num_actions: int, gamma: floa
     ordered = bool((np.diff(indices[0] * num_states + indices[1]) > 0).all())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse")
-        matrix = torch.sparse_coo_tensor(  # what is in order already is spared the sort
+        matrix = torch.sparse_coo_tensor(  # torch need not sort indices that are in order already
             torch.from_numpy(indices), torch.from_numpy(weights), size, is_coalesced=ordered
         )
         matrix = matrix.coalesce().to_sparse_csr()
-        # 32-bit indices halve what a sweep must read, and are what MKL works with.
+        # 32-bit indices halve the bytes that a sweep reads, and MKL needs them.
         matrix = torch.sparse_csr_tensor(
             matrix.crow_indices().int(), matrix.col_indices().int(), matrix.values(), size
         )
@@ -273,7 +288,7 @@ def _rows(outcomes: Outcomes, num_actions: int) -> Array:
 
 
 def read_grid_shape(env: Any) -> tuple[int, int] | None:
-    """Rows and columns, of environments that are grids and say so."""
+    """Rows and columns of an environment with `shape`, or with `nrow` and `ncol`; else None."""
     shape = getattr(env, "shape", (getattr(env, "nrow", 0), getattr(env, "ncol", 0)))
     rows, columns = shape if len(shape) == 2 else (0, 0)
     return (int(rows), int(columns)) if rows * columns == env.observation_space.n else None

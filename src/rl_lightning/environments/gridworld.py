@@ -18,7 +18,7 @@ _WHITE, _GREY, _BLACK, _BLUE = (255, 255, 255), (160, 160, 160), (40, 40, 40), (
 
 
 class Outcomes(NamedTuple):
-    """Everything that can happen in a finite MDP: M outcomes, by state and then by action."""
+    """All M outcomes of a finite Markov decision process, sorted by state and then by action."""
 
     states: Array  # [M] int32
     actions: Array  # [M] int32
@@ -29,29 +29,30 @@ class Outcomes(NamedTuple):
 
 
 class GridWorld(gym.Env[np.int64, np.int64]):
-    """Cells to walk between, walls that stop a move, and terminal cells that end the game.
+    """A grid of cells with walls, and with terminal cells that end the episode.
 
-    State and observation are row · columns + column. Actions are 0 up, 1 right, 2 down,
-    3 left; a move off the grid or into a wall stays where it is. With probability `slip`
-    the move goes to one of the two sides instead, half each.
+    State and observation are row · columns + column. Actions are 0 up, 1 right, 2 down and
+    3 left. A move off the grid or into a wall leaves the state unchanged. With probability `slip`
+    the move goes in one of the two perpendicular directions instead, with equal probability.
 
-    The dynamics stand in `P`, in the convention of Gymnasium's toy-text environments, and,
-    without a Python loop over states, in `transitions()`.
+    `P` holds the dynamics in the convention of Gymnasium's toy-text environments.
+    `transitions()` returns the same as arrays, without a Python loop over states.
 
     Source: the lecture's grid world; Sutton and Barto 2018, example 4.1.
 
     Args:
         size: Rows and columns, or one number for both.
-        terminals: Terminal cells [row, column], negative counting from the end; by default
-            the top left and the bottom right corner.
+        terminals: Terminal cells [row, column]. Negative numbers count from the end. The default
+            is the top left and the bottom right corner.
         walls: Cells that cannot be entered.
         step_reward: Reward of every move.
-        slip: Probability of slipping to the side.
-        start: Where games begin; None draws one of the free cells.
+        slip: Probability of a move in a perpendicular direction.
+        start: Cell in which episodes start; None draws one of the free cells.
         render_mode: "rgb_array" or "ansi".
 
     Raises:
-        ConfigurationError: If a cell is off the grid or taken twice, or no cell is free.
+        ConfigurationError: If a cell is off the grid, is both terminal and wall, or no cell is
+            free.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # noqa: RUF012
@@ -68,9 +69,9 @@ class GridWorld(gym.Env[np.int64, np.int64]):
     ) -> None:
         rows, columns = (size, size) if isinstance(size, int) else size
         if rows < 1 or columns < 1:
-            raise ConfigurationError(f"a grid of {rows} by {columns} cells has none: size is ≥ 1")
+            raise ConfigurationError(f"size is {rows} by {columns} cells: make both at least 1")
         if not 0.0 <= slip <= 1.0:
-            raise ConfigurationError(f"slip {slip} is no probability: choose one from 0 to 1")
+            raise ConfigurationError(f"slip is {slip}: choose a probability from 0 to 1")
         self.shape = (int(rows), int(columns))
         self.step_reward = float(step_reward)
         self.slip = float(slip)
@@ -89,8 +90,8 @@ class GridWorld(gym.Env[np.int64, np.int64]):
             row, column = range(self.shape[0])[row], range(self.shape[1])[column]
         except (IndexError, TypeError, ValueError):
             raise ConfigurationError(
-                f"{what} has {cell}, no [row, column] of a grid of {self.shape[0]} by "
-                f"{self.shape[1]} cells"
+                f"{what} has {cell}, which is not a cell of the grid: give [row, column] inside "
+                f"{self.shape[0]} by {self.shape[1]} cells"
             ) from None
         return row * self.shape[1] + column
 
@@ -101,16 +102,20 @@ class GridWorld(gym.Env[np.int64, np.int64]):
 
     def _free_cells(self, start: Cell | None) -> Array:
         if (self.terminals & self.walls).any():
-            raise ConfigurationError("a cell is both in terminals and in walls: take it from one")
+            raise ConfigurationError(
+                "a cell is both in terminals and in walls: remove it from one of them"
+            )
         free = np.flatnonzero(~(self.terminals | self.walls))
         if start is not None:
             free = np.intersect1d(free, [self._index("start", start)])
         if not free.size:
-            raise ConfigurationError("no game can start: start is None or a free cell of the grid")
+            raise ConfigurationError(
+                "no episode can start: make start a free cell of the grid, or leave one cell free"
+            )
         return free
 
     def _move_everywhere(self) -> Array:
-        """The state [S, 4] that each move leads to from each state."""
+        """The next state [S, 4] of each move in each state."""
         rows, columns = self.shape
         states = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
         successors = np.empty((rows, columns, len(MOVES)), np.int32)
@@ -125,13 +130,13 @@ class GridWorld(gym.Env[np.int64, np.int64]):
 
     @property
     def initial_state_distrib(self) -> Array:
-        """Probability [S] of beginning in each state."""
+        """The distribution of initial states [S]."""
         distribution = np.zeros(self.walls.size)
         distribution[self._starts] = 1 / self._starts.size
         return distribution
 
     def transitions(self) -> Outcomes:
-        """All outcomes as arrays. Terminal cells and walls keep who is there, for nothing."""
+        """All outcomes as arrays. In terminal cells and walls every move stays, with reward 0."""
         states, actions = self._successors.shape
         turns, probabilities = [0], [1.0]
         if self.slip:
@@ -161,13 +166,13 @@ class GridWorld(gym.Env[np.int64, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.int64, dict[str, Any]]:
-        """Begin a game."""
+        """Start an episode."""
         super().reset(seed=seed)
         self._state = np.int64(self.np_random.choice(self._starts))
         return self._state, {}
 
     def step(self, action: np.int64) -> tuple[np.int64, float, bool, bool, dict[str, Any]]:
-        """Move, or slip to one side."""
+        """Move in the action's direction, or slip in a perpendicular one."""
         direction = int(action)
         if self.slip and self.np_random.random() < self.slip:
             direction = (direction + (1 if self.np_random.random() < 0.5 else -1)) % len(MOVES)
@@ -175,16 +180,16 @@ class GridWorld(gym.Env[np.int64, np.int64]):
         return self._state, self.step_reward, bool(self.terminals[self._state]), False, {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What changes between steps, for a checkpoint."""
+        """The state that changes between steps, for a checkpoint."""
         return {"state": int(self._state), "np_random": self.np_random.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was called."""
+        """Restore a state from `state_dict`."""
         self._state = np.int64(state["state"])
         self.np_random.bit_generator.state = state["np_random"]
 
     def render(self) -> Any:
-        """The grid as an RGB array [H, W, 3] or as text: A agent, T terminal, # wall."""
+        """The grid as an RGB array [H, W, 3], or as text with A agent, T terminal and # wall."""
         if self.render_mode == "ansi":
             letters = np.where(self.terminals, "T", np.where(self.walls, "#", "."))
             letters[self._state] = "A"

@@ -1,4 +1,4 @@
-"""Making Gymnasium environments, and saying what is wrong when they cannot be made."""
+"""Makes Gymnasium environments, with one-line errors if an environment cannot be made."""
 
 import importlib
 import importlib.util
@@ -24,13 +24,13 @@ from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 
 Envs = VectorEnv[Any, Any, Any]
 
-# Cut-off of ALE's benchmarks: 108,000 frames (Machado et al. 2018).
+# The limit of ALE's benchmarks, 108,000 frames, in environment steps (Machado et al. 2018).
 LONGEST_EPISODE = 27_000
 
 
 @dataclass(frozen=True)
 class EnvironmentMaker:
-    """How one experiment makes its environments: for training, evaluation and pictures alike."""
+    """Makes all environments of one experiment, for training, evaluation and rendering."""
 
     env_id: str
     env_kwargs: Mapping[str, Any] = field(
@@ -39,12 +39,12 @@ class EnvironmentMaker:
     wrappers: Sequence[str] = ()  # import paths of wrapper classes, the innermost first
 
     def make(self, num_envs: int) -> Envs:
-        """Make `num_envs` environment copies, natively vectorised where Gymnasium can.
+        """Make `num_envs` environment copies, as a native vector environment if there is one.
 
-        Every vector environment here resets on the step after an episode's end.
+        The vector environment resets on the step after the end of an episode (NEXT_STEP).
 
         Raises:
-            ConfigurationError: If the environment cannot be made, saying why.
+            ConfigurationError: If the environment cannot be made. The message has the reason.
         """
         envs = self._make(num_envs=num_envs)
         mode = envs.metadata.get("autoreset_mode")
@@ -52,15 +52,15 @@ class EnvironmentMaker:
             envs.close()
             raise ConfigurationError(
                 f"{self.env_id} resets in mode {mode}, and only {AutoresetMode.NEXT_STEP} is "
-                "supported: choose it through env_kwargs"
+                "supported: choose it with data.env_kwargs"
             )
         return envs
 
     def make_single(self) -> gym.Env[Any, Any]:
-        """Make one environment copy, to look into.
+        """Make one environment without a vector environment around it.
 
         Raises:
-            ConfigurationError: If the environment cannot be made, saying why.
+            ConfigurationError: If the environment cannot be made. The message has the reason.
         """
         envs = self._make(num_envs=1, vectorization_mode="sync")
         assert isinstance(envs, SyncVectorEnv)
@@ -68,43 +68,47 @@ class EnvironmentMaker:
         return single
 
     def make_rendered(self) -> Envs:
-        """Make one environment copy whose `render()` gives an RGB array.
+        """Make one environment copy whose `render()` returns an RGB array.
 
         Raises:
-            ConfigurationError: If the environment cannot be made or drawn, saying why.
+            ConfigurationError: If the environment cannot be made or rendered. The message has the
+                reason.
         """
         mode = {} if is_atari(self.env_id) else {"vectorization_mode": "sync"}
         if sys.platform == "linux" and "DISPLAY" not in os.environ:
-            # By default MuJoCo opens a window, which fails without a screen.
+            # By default MuJoCo opens a window, which fails without a screen, so choose EGL.
             os.environ.setdefault("MUJOCO_GL", "egl")
         envs = self._make(num_envs=1, render_mode="rgb_array", **mode)
         try:
             envs.reset(seed=0)
             drawn = envs.render()
-        except Exception as error:  # drawing libraries fail in many ways
+        except Exception as error:  # rendering libraries raise many types of errors
             envs.close()
             raise ConfigurationError(
-                f"cannot draw {self.env_id}: {one_line(str(error) or type(error).__name__)}"
-                f"{self._drawing_advice()}"
+                f"cannot render {self.env_id}: {one_line(str(error) or type(error).__name__)}"
+                f"{self._rendering_advice()}"
             ) from error
         if not drawn or drawn[0] is None:
             envs.close()
-            raise ConfigurationError(f"cannot draw {self.env_id}: its render() gives no picture")
+            raise ConfigurationError(
+                f"cannot render {self.env_id}, because its render() returns no frame: make it "
+                "return an RGB array"
+            )
         return envs
 
     def describe(self) -> EnvironmentSpec:
-        """Read an environment's shapes, dtypes and bounds from its spaces, and try its reset.
+        """Read an environment's shapes, dtypes and bounds from its spaces, and reset it once.
 
         Raises:
-            ConfigurationError: If its spaces are of kinds that no module here can use, it cannot
-                be reset, or no checkpoint can hold its state.
+            ConfigurationError: If no module here can use its spaces, if its reset fails, or if no
+                checkpoint can hold its state.
         """
         envs = self.make(1)
         try:
             spec = describe_spaces(
                 self.env_id, envs.single_observation_space, envs.single_action_space
             )
-            if not is_atari(self.env_id):  # its resets take long, and work
+            if not is_atari(self.env_id):  # an Atari reset is slow and is known to work
                 reset(envs, seed=0)
                 read_state(envs)
             return spec
@@ -119,7 +123,7 @@ class EnvironmentMaker:
         if kwargs.get("vectorization_mode") == "async":
             wrappers.append(partial(_with_default_signals, os.getpid()))
         if wrappers:
-            # Wrappers are for single environments; a native vector environment takes none.
+            # Wrappers are for single environments, so a native vector environment cannot be used.
             kwargs = {"vectorization_mode": "sync", **kwargs, "wrappers": wrappers}
         try:
             if is_atari(self.env_id):
@@ -144,24 +148,24 @@ class EnvironmentMaker:
 
         if self.wrappers:
             raise ConfigurationError(
-                f"{self.env_id} runs in ALE's native vector environment, which takes no wrappers: "
+                f"{self.env_id} runs in ALE's native vector environment, which cannot be wrapped: "
                 "leave data.wrappers out"
             )
         return make_atari(self.env_id, **kwargs)
 
-    def _drawing_advice(self) -> str:
+    def _rendering_advice(self) -> str:
         if _family(self.env_id) != "mujoco":
             return ""
         return (
-            " (without a screen MuJoCo draws with EGL: install libegl1, or choose another with "
-            "MUJOCO_GL)"
+            " (without a screen MuJoCo renders with EGL: install libegl1, or choose another "
+            "backend with MUJOCO_GL)"
         )
 
 
 def longest_episode(envs: Envs) -> int:
     """Environment steps after which an evaluation cuts an episode off.
 
-    The environment's own time limit, or `LONGEST_EPISODE` where it has none.
+    This is the environment's own time limit, or `LONGEST_EPISODE` if it has none.
     """
     limit = None if envs.spec is None else envs.spec.max_episode_steps
     if envs.spec is not None:
@@ -170,32 +174,35 @@ def longest_episode(envs: Envs) -> int:
 
 
 def is_atari(env_id: str) -> bool:
-    """Whether observations are stacks of frames, the newest last, as `FrameRing` needs them."""
+    """Whether observations are stacks of frames with the newest last, as `FrameRing` needs."""
     return env_id.rpartition(":")[2].startswith("ALE/")
 
 
 def _family(env_id: str) -> str | None:
-    """The folder of `gymnasium.envs` that an environment is in, such as mujoco."""
+    """The subpackage of `gymnasium.envs` that an environment is in, such as mujoco."""
     spec = gym.registry.get(env_id.rpartition(":")[2])
     found = re.match(r"gymnasium\.envs\.(\w+)", str(spec.entry_point)) if spec else None
     return found[1] if found else None
 
 
 def _installing(env_id: str) -> str | None:
-    """How to install what Gymnasium's own environments need."""
+    """The command that installs the packages an environment of Gymnasium needs, if known."""
     extra = _family(env_id)
     return f"pip install 'rl_lightning[{extra}]'" if extra in ("mujoco", "box2d") else None
 
 
 @contextmanager
 def _without_model_deprecations(env_id: str) -> Iterator[None]:
-    """Drop what MuJoCo 4 prints of Gymnasium's own models, once for each environment copy."""
+    """Hide MuJoCo 4's deprecation warnings about Gymnasium's models.
+
+    There would be one for each environment copy, and no user can do anything about them.
+    """
     if _family(env_id) != "mujoco" or importlib.util.find_spec("mujoco") is None:
         yield
         return
     import mujoco
 
-    if not hasattr(mujoco, "set_mju_user_warning"):  # before MuJoCo 4, which has no such warning
+    if not hasattr(mujoco, "set_mju_user_warning"):  # before MuJoCo 4, which added this warning
         yield
         return
     before = mujoco.get_mju_user_warning()
@@ -212,10 +219,11 @@ def _without_model_deprecations(env_id: str) -> Iterator[None]:
 
 
 def _with_default_signals(main_process: int, env: Any) -> Any:
-    """Let a worker of an asynchronous vector environment end when the main process ends it.
+    """Set the signal handlers of a worker of an asynchronous vector environment.
 
-    Workers inherit signal handlers. The Trainer's ignores SIGTERM, and the main process would
-    wait for its workers for ever. SIGINT goes to all of them, and the main process answers it.
+    A worker inherits the main process's handlers. The Trainer's handler ignores SIGTERM, so the
+    worker would not stop at SIGTERM and the main process would wait for it for ever. SIGINT is
+    sent to all processes, so workers ignore it, and the main process handles it alone.
     """
     if os.getpid() != main_process:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -233,5 +241,7 @@ def _load_wrapper(path: str) -> Callable[[Any], Any]:
             "import path of a wrapper class, such as gymnasium.wrappers.FlattenObservation"
         ) from error
     if not callable(wrapper):
-        raise ConfigurationError(f"wrappers names {path}, which is no wrapper class")
+        raise ConfigurationError(
+            f"wrappers names {path}, which is not a class: give the import path of a wrapper class"
+        )
     return wrapper

@@ -1,6 +1,7 @@
-"""Resetting and stepping environment copies, and saying in one line what goes wrong in them.
+"""Resets, steps and renders environment copies, with one-line errors.
 
-What an environment's own code raises, and values that nothing can be learned from, end the run.
+An error in an environment's own code ends the run. So do infinite and NaN observations or rewards,
+and arrays of a wrong shape.
 """
 
 import traceback
@@ -21,9 +22,9 @@ Answer = TypeVar("Answer")
 
 
 class Step(NamedTuple):
-    """What one step of N environment copies gave."""
+    """The result of one step of N environment copies."""
 
-    observations: Array  # [N, *observation_shape], as networks take them
+    observations: Array  # [N, *observation_shape], in `tensor_dtype` and counted from 0
     rewards: Array  # [N], raw
     terminated: Array  # [N] bool
     truncated: Array  # [N] bool
@@ -31,10 +32,10 @@ class Step(NamedTuple):
 
 
 def reset(envs: Envs, seed: int) -> Array:
-    """Start a new episode in every copy.
+    """Start a new episode in every environment copy.
 
     Returns:
-        Observations [N, *observation_shape], as networks take them.
+        Observations [N, *observation_shape], in `tensor_dtype` and counted from 0.
 
     Raises:
         RunError: If the environment's code fails, or an observation cannot be used.
@@ -44,7 +45,7 @@ def reset(envs: Envs, seed: int) -> Array:
 
 
 def step(envs: Envs, actions: Array) -> Step:
-    """Take one action [N, *action_shape] in every copy, as a policy gives it.
+    """Take the policy's actions [N, *action_shape], one in each environment copy.
 
     Raises:
         RunError: If the environment's code fails, or an observation or reward cannot be used.
@@ -57,13 +58,13 @@ def step(envs: Envs, actions: Array) -> Step:
         ("truncated", truncated),
     ):
         _check_shape(envs, name, values, (envs.num_envs,))
-    with np.errstate(over="ignore"):  # the error below says it
+    with np.errstate(over="ignore"):  # an overflow raises the error below
         finite = np.isfinite(rewards.astype(np.float32, copy=False))
     if not finite.all():
         copy = int(finite.argmin())
         raise RunError(
-            f"environment copy {copy} gave the reward {rewards[copy]}: no return can be learned "
-            "from it in float32; let a wrapper clip or replace such rewards"
+            f"environment copy {copy} returned the reward {rewards[copy]}, which is not finite in "
+            "float32: clip or replace such rewards in a wrapper (data.wrappers)"
         )
     return Step(
         observations=_observed(envs, arrived),
@@ -75,14 +76,14 @@ def step(envs: Envs, actions: Array) -> Step:
 
 
 def render(envs: Envs) -> Array:
-    """The picture [H, W, 3] uint8 of the first copy.
+    """The rendered frame [H, W, 3] uint8 of the first environment copy.
 
     Raises:
-        RunError: If the environment's code fails, or gives no picture.
+        RunError: If the environment's code fails, or returns no frame.
     """
     drawn = _call(envs, "render", envs.render)
     if not drawn or drawn[0] is None:
-        raise RunError(f"render() of {_name(envs)} gave no picture: let it give an RGB array")
+        raise RunError(f"render() of {_name(envs)} returned no frame: make it return an RGB array")
     return np.asarray(drawn[0])
 
 
@@ -97,11 +98,11 @@ def _call(
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}, line {frame.lineno}: {frame.line}"
         if isinstance(envs, AsyncVectorEnv):
-            where = "--data.env_kwargs.vectorization_mode sync shows the line"
+            where = "use --data.env_kwargs.vectorization_mode sync to see the line"
         raise RunError(
             f"{_name(envs)} raised {type(error).__name__} in {what}: "
-            f"{one_line(str(error)) or 'no message'} ({where}): the fault is in the environment's "
-            "code, or in a wrapper's"
+            f"{one_line(str(error)) or 'no message'} ({where}): correct the code of the "
+            "environment or of a wrapper"
         ) from error
 
 
@@ -115,8 +116,8 @@ def _check_shape(envs: Envs, name: str, values: Any, expected: tuple[int, ...]) 
     given = getattr(values, "shape", None)
     if given != expected:
         raise RunError(
-            f"{_name(envs)} gave {name} of shape {given} for {envs.num_envs} copies, not "
-            f"{expected}: its step() and reset() must give what its spaces promise"
+            f"{_name(envs)} returned {name} of shape {given} for {envs.num_envs} environment "
+            f"copies, not {expected}: its step() and reset() must fit its spaces"
         )
 
 

@@ -1,4 +1,4 @@
-"""Between Gymnasium's spaces and tensors: dtypes, counting from 0, and bounds."""
+"""Converts observations and actions between Gymnasium's spaces and the arrays of networks."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from rl_lightning.runtime.errors import ConfigurationError, RunError
 
 Array = npt.NDArray[Any]
 
-# Networks compute in float32, so float64 is halved on arrival. torch has few operations on
-# unsigned integers other than bytes, and int64 cannot hold all of uint64. Every other dtype
-# stays as it is, bytes above all.
-_KEPT_AS: dict[np.dtype[Any], np.dtype[Any]] = {
+# Dtypes that are converted when an observation arrives. Networks compute in float32, so float64
+# would waste memory. torch has few operations for unsigned integers other than uint8, and int64
+# cannot hold all values of uint64. All other dtypes, above all uint8, are kept.
+_CONVERTED: dict[np.dtype[Any], np.dtype[Any]] = {
     np.dtype(np.float64): np.dtype(np.float32),
     np.dtype(np.longdouble): np.dtype(np.float32),
     np.dtype(np.uint16): np.dtype(np.int32),
@@ -25,45 +25,47 @@ _KEPT_AS: dict[np.dtype[Any], np.dtype[Any]] = {
 
 
 def tensor_dtype(space: gym.Space[Any]) -> np.dtype[Any]:
-    """The dtype in which observations of a space are kept."""
+    """The dtype that observations of a space have in rollouts and tensors."""
     if isinstance(space, Discrete):
-        return np.dtype(np.int64)  # the index of a row in a table
+        return np.dtype(np.int64)  # as an index into a table must be
     dtype: np.dtype[Any] = np.dtype(space.dtype)
-    return _KEPT_AS.get(dtype, dtype)
+    return _CONVERTED.get(dtype, dtype)
 
 
 def from_environment(space: gym.Space[Any], observations: Array) -> Array:
-    """Observations [N, ...] as networks take them: in `tensor_dtype`, and counted from 0.
+    """Convert observations [N, ...] to `tensor_dtype`; Discrete ones are then counted from 0.
 
     Raises:
-        RunError: If one is infinite, NaN, or no element of a Discrete space.
+        RunError: If an observation is infinite, NaN, or not an element of a Discrete space.
     """
     if isinstance(space, Discrete):
-        # The dtype of the space may not hold the numbers counted from 0.
+        # Cast first, because the difference may overflow in the dtype of the space.
         counted = observations.astype(np.int64, copy=False) - space.start
         outside = (counted < 0) | (counted >= space.n)
         if outside.any():
             copy = int(outside.argmax())
             raise RunError(
-                f"environment copy {copy} gave the observation {observations[copy]}, which is not "
-                f"in its space {space}: its observation_space must hold all that it gives"
+                f"environment copy {copy} returned the observation {observations[copy]}, which is "
+                f"not in its space {space}: make observation_space include all observations"
             )
         return counted
-    with np.errstate(over="ignore"):  # the error below says it
+    with np.errstate(over="ignore"):  # an overflow raises the error below
         kept: Array = observations.astype(tensor_dtype(space), copy=False)
     if kept.dtype.kind == "f" and not np.isfinite(kept).all():
         copy = int(np.argwhere(~np.isfinite(kept))[0][0])
         raise RunError(
-            f"environment copy {copy} gave an observation that is infinite or NaN in {kept.dtype}: "
-            "no network can learn from it; let a wrapper clip or replace such numbers"
+            f"environment copy {copy} returned an observation that is infinite or NaN in "
+            f"{kept.dtype}: clip or replace such values in a wrapper (data.wrappers)"
         )
     return kept
 
 
 def to_environment(space: gym.Space[Any], actions: Array) -> Array:
-    """Actions [N, ...] as the environment takes them: clipped to a Box, counted from its start.
+    """Convert a policy's actions [N, ...] to elements of the environment's action space.
 
-    Rollouts keep the unclipped sample, because the loss needs the sample's log-probability.
+    Box actions are clipped to the bounds. Discrete actions, which policies count from 0, are
+    counted from the start of the space. Rollouts keep the unclipped action, because the loss needs
+    its log-probability.
     """
     if isinstance(space, Box):
         return np.clip(actions, space.low, space.high).astype(space.dtype, copy=False)
@@ -75,21 +77,21 @@ def to_environment(space: gym.Space[Any], actions: Array) -> Array:
 def describe_spaces(
     env_id: str, observations: gym.Space[Any], actions: gym.Space[Any]
 ) -> EnvironmentSpec:
-    """What modules must know of an environment's spaces.
+    """Describe an environment's spaces for modules.
 
     Raises:
-        ConfigurationError: If no module here can use them, saying what to do.
+        ConfigurationError: If no module here can use them. The message says what to change.
     """
     if not isinstance(observations, Box | Discrete | MultiBinary | MultiDiscrete):
         raise ConfigurationError(
             f"{env_id} has the observation space {type(observations).__name__}, and networks here "
-            f"take arrays of numbers: {_advice_on(observations)}"
+            f"need arrays of numbers: {_advice_on(observations)}"
         )
     if not _is_usable_action(actions):
         raise ConfigurationError(
-            f"{env_id} has the action space {actions}, and policies here choose from Discrete "
-            "actions or a Box of real numbers: give data.wrappers a gymnasium.ActionWrapper that "
-            "makes it one of these"
+            f"{env_id} has the action space {actions}, and policies here need Discrete actions or "
+            "a Box of real numbers: add a gymnasium.ActionWrapper to data.wrappers that converts "
+            "to one of these"
         )
     box = actions if isinstance(actions, Box) else None
     return EnvironmentSpec(
@@ -112,7 +114,7 @@ def _advice_on(observations: gym.Space[Any]) -> str:
     if flattened:
         return "flatten it with --data.wrappers '[gymnasium.wrappers.FlattenObservation]'"
     return (
-        "give data.wrappers a gymnasium.ObservationWrapper that makes an array of it "
+        "add a gymnasium.ObservationWrapper to data.wrappers that converts it to an array "
         "(FlattenObservation cannot)"
     )
 

@@ -1,12 +1,12 @@
-"""The state of environments, so that episodes go on after a resume.
+"""Reads and writes the state of environments, so that episodes continue after a resume.
 
-An environment of one's own takes part by a `state_dict()` and a `load_state_dict(state)`, of
-numbers, strings, lists, tuples, dicts, arrays and tensors, with its random generator's state.
-Gymnasium's classic control, toy text and MuJoCo environments have adapters here. The state of
-any other environment is unknown, and nothing is guessed: its episodes start anew at a resume.
+A user's environment needs `state_dict()` and `load_state_dict(state)` for this. The state consists
+of numbers, strings, lists, tuples, dicts, arrays and tensors, and must include the state of the
+random generator. Gymnasium's classic control, toy text and MuJoCo environments have adapters here.
+For any other environment no state is saved, and new episodes start after a resume.
 
-A pickle would need less code, but a checkpoint must load with `weights_only=True`, so that a
-checkpoint from elsewhere can run no code here.
+Environments are not pickled, because checkpoints are loaded with `weights_only=True`. So a
+checkpoint from another source cannot run code.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 State = dict[str, Any]
 
-# What changes between steps, beside the random generator.
+# The attributes that change between steps. The random generator's state is saved as well.
 _ATTRIBUTES: dict[type, tuple[str, ...]] = {
     CartPoleEnv: ("state", "steps_beyond_terminated"),
     CartPoleVectorEnv: ("state", "steps", "prev_done"),
@@ -72,41 +72,44 @@ _WRAPPER_ATTRIBUTES: dict[type, tuple[str, ...]] = {
 
 @runtime_checkable
 class Stateful(Protocol):
-    """An environment or wrapper that gives and takes its own state."""
+    """An environment or wrapper that can save and restore its own state."""
 
     def state_dict(self) -> State:
-        """Primitives and tensors, from which the episode goes on."""
+        """The state of the current episode, as primitives, arrays and tensors."""
         ...
 
     def load_state_dict(self, state: State) -> None:
-        """Go on where `state_dict` was called."""
+        """Restore a state from `state_dict`."""
         ...
 
 
 class _UnknownTypeError(TypeError):
-    """A value that a checkpoint cannot hold as what it is."""
+    """A value whose type a checkpoint cannot hold."""
 
 
 def read_state(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> State | None:
-    """The state of an environment, its copies and wrappers; None where a part is unknown.
+    """Read the state of an environment with its wrappers, or of all environment copies.
+
+    Returns:
+        The state, or None if a part of the environment is of an unknown type.
 
     Raises:
-        ConfigurationError: If a `state_dict()` holds what no checkpoint can.
+        ConfigurationError: If a `state_dict()` has a value that a checkpoint cannot hold.
     """
     parts = _read_parts(env)
     return None if parts is None else {"type": _type_name(env), **parts}
 
 
 def write_state(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any], state: State) -> None:
-    """Bring a newly made and reset environment of the same kind into a state of `read_state`.
+    """Write a state from `read_state` into an environment of the same type that has been reset.
 
     Raises:
-        ConfigurationError: If the environment or a wrapper is of another kind.
+        ConfigurationError: If the environment or a wrapper is of another type.
     """
     if state["type"] != _type_name(env):
         raise ConfigurationError(
-            f"the checkpoint's episodes were played in {state['type']}, and here it is "
-            f"{_type_name(env)}: make the environment as it was then (env_kwargs and wrappers)"
+            f"the checkpoint's episodes are of {state['type']}, and the environment is now "
+            f"{_type_name(env)}: use the same env_kwargs and wrappers as for the checkpoint"
         )
     for name, value in state.items():
         if name == "own":
@@ -141,7 +144,7 @@ def _read_parts(env: Any) -> State | None:
 
 
 def _has_random_map(env: Any) -> bool:
-    """Whether this is a FrozenLake of a map that no other environment copy has."""
+    """Whether this is a FrozenLake with a random map, which its state does not include."""
     if type(env) is not FrozenLakeEnv or env.spec is None:
         return False
     return env.spec.kwargs.get("desc") is None and env.spec.kwargs.get("map_name") is None
@@ -152,7 +155,7 @@ def _read_own(env: Stateful) -> State:
         own = _encode(env.state_dict())
     except _UnknownTypeError as error:
         raise ConfigurationError(
-            f"state_dict() of {_type_name(env)} cannot be kept in a checkpoint ({error}): give "
+            f"state_dict() of {_type_name(env)} cannot be saved in a checkpoint ({error}): return "
             "numbers, strings, lists, tuples, dicts, arrays and tensors only"
         ) from error
     return {"own": own}
@@ -176,10 +179,11 @@ def _type_name(env: Any) -> str:
 
 
 def _encode(value: Any) -> Any:
-    """Primitives and tensors, from which `_decode` makes the same value, of the same types.
+    """Convert a value to primitives and tensors, from which `_decode` restores value and type.
 
     Raises:
-        _UnknownTypeError: If there are none: a subclass would come back as its base class.
+        _UnknownTypeError: If the type cannot be restored. Subclasses of the supported types are
+            refused too, because they would be restored as their base class.
     """
     if value is None or type(value) in (bool, int, float, str, bytes):
         return value
@@ -190,7 +194,7 @@ def _encode(value: Any) -> Any:
     if type(value) is dict:
         return {"items": [(_encode(key), _encode(item)) for key, item in value.items()]}
     if isinstance(value, np.ndarray | np.generic):
-        # With its dtype, since a step computes in it.
+        # The dtype is kept, because the environment computes its next step in it.
         if value.dtype.isnative and value.dtype.kind in "biufc" and value.dtype != np.longdouble:
             array = torch.from_numpy(np.array(value))
             return {"array": array, "scalar": isinstance(value, np.generic)}
@@ -210,9 +214,10 @@ def _decode(value: Any) -> Any:
 
 
 def _read_mujoco(env: Any) -> State:
-    """Every array of MuJoCo's data but those of contacts, which each step computes anew.
+    """Read all arrays of MuJoCo's data except those of contacts, which every step recomputes.
 
-    More than `mj_getState` gives, because rewards read positions that the last step left.
+    This is more than `mj_getState` returns, because some rewards use positions that are left from
+    the previous step.
     """
     data = env.unwrapped.data
     state: State = {"time": data.time}

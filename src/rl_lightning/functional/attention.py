@@ -1,4 +1,4 @@
-"""What RAM's locator and baseline learn from (Mnih et al. 2014, equation 2)."""
+"""Losses of RAM's locator and baseline (Mnih et al. 2014, equation 2)."""
 
 import torch
 from torch import Tensor
@@ -9,12 +9,13 @@ def gaussian_log_prob(samples: Tensor, means: Tensor, std: Tensor | float) -> Te
     """log N(samples; means, std² I), summed over the last dimension.
 
     Args:
-        samples: [..., 2]; no gradient flows through them (REINFORCE, no reparameterisation).
+        samples: [..., 2]; no gradient flows through them, because REINFORCE has no
+            reparameterisation.
         means: [..., 2].
         std: σ.
 
     Returns:
-        [...].
+        Log-probabilities [...].
     """
     normal = torch.distributions.Normal(means, std, validate_args=False)
     return normal.log_prob(samples.detach()).sum(-1)
@@ -25,11 +26,11 @@ def reinforce_loss(log_probs: Tensor, rewards: Tensor, baselines: Tensor) -> Ten
 
     Args:
         log_probs: [T − 1, N].
-        rewards: [N], the return of each rollout: its only reward comes at the end.
+        rewards: [N], the return of each rollout, whose only reward is at the end.
         baselines: [T − 1, N]; no gradient flows into them.
 
     Returns:
-        A scalar.
+        Loss [].
     """
     assert log_probs.shape == baselines.shape
     assert log_probs.shape[1:] == rewards.shape
@@ -45,7 +46,7 @@ def baseline_loss(baselines: Tensor, rewards: Tensor) -> Tensor:
         rewards: [N].
 
     Returns:
-        A scalar.
+        Loss [].
     """
     assert baselines.shape[1:] == rewards.shape
     return F.mse_loss(baselines, rewards.expand_as(baselines))

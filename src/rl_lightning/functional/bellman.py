@@ -1,6 +1,6 @@
 """Bellman's equations over whole tables, as pure functions over tensors.
 
-S states, A actions. Everything is float64, on whichever device the dynamics are.
+There are S states and A actions. All tensors are float64, on the device of the dynamics.
 """
 
 import torch
@@ -12,7 +12,7 @@ EXACT_STATES = 1024  # `exact_values` takes S³ time and S² memory
 
 
 def backup(dynamics: Dynamics, values: Tensor) -> Tensor:
-    """Q(s, a) = E[r + γ V(s')] for all states and actions at once.
+    """Compute Q(s, a) = E[r + γ V(s')] for all states and actions.
 
     Args:
         dynamics: Of S states and A actions.
@@ -26,7 +26,7 @@ def backup(dynamics: Dynamics, values: Tensor) -> Tensor:
 
 
 def optimality_sweep(dynamics: Dynamics, action_values: Tensor) -> Tensor:
-    """Q_{i+1}(s, a) = E[r + γ max_a' Q_i(s', a')], the lecture's value iteration.
+    """Compute Q_{i+1}(s, a) = E[r + γ max_a' Q_i(s', a')], the lecture's value iteration.
 
     Source: Bellman 1957; Mnih et al. 2013, section 2.
 
@@ -41,7 +41,7 @@ def optimality_sweep(dynamics: Dynamics, action_values: Tensor) -> Tensor:
 
 
 def expectation_sweep(dynamics: Dynamics, action_values: Tensor, policy: Tensor) -> Tensor:
-    """Q_{i+1}(s, a) = E[r + γ Σ_a' π(a' | s') Q_i(s', a')], one sweep of policy evaluation.
+    """One sweep of policy evaluation: Q_{i+1}(s, a) = E[r + γ Σ_a' π(a' | s') Q_i(s', a')].
 
     Source: Sutton and Barto 2018, equation 4.4, for Q.
 
@@ -58,12 +58,12 @@ def expectation_sweep(dynamics: Dynamics, action_values: Tensor, policy: Tensor)
 
 
 def uniform_policy(dynamics: Dynamics) -> Tensor:
-    """π(a | s) = 1 / A: the random policy [S, A]."""
+    """The random policy π(a | s) = 1 / A, [S, A]."""
     return torch.full_like(dynamics.rewards, 1 / dynamics.rewards.shape[1])
 
 
 def greedy_policy(action_values: Tensor) -> Tensor:
-    """Probability 1 for the first of the best actions of each state.
+    """A policy with probability 1 for the first of the best actions in each state.
 
     Args:
         action_values: Q, [S, A].
@@ -76,7 +76,7 @@ def greedy_policy(action_values: Tensor) -> Tensor:
 
 
 def best_actions(action_values: Tensor, tolerance: float = 1e-6) -> Tensor:
-    """Which actions are as good as the best one, to `tolerance` of the largest value.
+    """The actions whose value equals that of the best action, up to a tolerance.
 
     Args:
         action_values: Q, [S, A].
@@ -90,11 +90,11 @@ def best_actions(action_values: Tensor, tolerance: float = 1e-6) -> Tensor:
 
 
 def exact_values(dynamics: Dynamics, policy: Tensor) -> Tensor:
-    """V_π = Σ_k (γ P_π)^k R_π, the solution of V = R_π + γ P_π V where there is one.
+    """Compute V_π = Σ_k (γ P_π)^k R_π, the solution of V = R_π + γ P_π V if one exists.
 
-    The series is summed by doubling: n rounds give 2ⁿ steps. Unlike a linear solver this
-    also says what a policy that never ends is worth under γ = 1: 0 where nothing is to
-    be had, else ±∞.
+    The series is summed by doubling, so n iterations sum 2ⁿ terms. Unlike a linear solver, this
+    also has a result for policies that never end with γ = 1. The value of a state is then 0 if
+    no reward follows, else ±∞.
 
     Args:
         dynamics: Of at most `EXACT_STATES` states.

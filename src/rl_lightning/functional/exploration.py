@@ -1,4 +1,4 @@
-"""Rules by which a policy explores, as pure functions over tensors."""
+"""Exploration rules and schedules, as pure functions."""
 
 import torch
 from torch import Tensor
@@ -7,12 +7,12 @@ from torch import Tensor
 def epsilon_greedy(
     greedy: Tensor, num_actions: int, epsilon: float, rng: torch.Generator
 ) -> Tensor:
-    """Replace each greedy action, with probability ε, by one drawn uniformly.
+    """Replace each greedy action by a uniformly drawn action with probability ε.
 
     Source: Sutton and Barto 2018, section 2.2; Mnih et al. 2013, Algorithm 1.
 
     Args:
-        greedy: [N] int64, one action for each copy; each has a draw of its own.
+        greedy: [N] int64, one action for each environment copy. Each is replaced independently.
         num_actions: A.
         epsilon: ε in [0, 1].
         rng: The exploration stream, on the device of `greedy`.
@@ -26,7 +26,7 @@ def epsilon_greedy(
 
 
 def linear_schedule(step: int, start: float, end: float, steps: int) -> float:
-    """From `start` at step 0 to `end` at step `steps`, and `end` from there on."""
+    """Interpolate linearly from `start` at step 0 to `end` at step `steps`, then stay at `end`."""
     if step >= steps:
         return end
     return start + (end - start) * step / steps

@@ -1,8 +1,8 @@
 """Returns and advantages of on-policy learning, as pure functions over time-major tensors.
 
-T steps of N copies, with `discounts` (γ, or 0 after a true terminal) and `ends` as in
-`rl_lightning.experience.Rollout`. No sum passes an end, so nothing flows back out of
-the reset row behind it; what a reset row holds itself is for the caller to mask.
+There are T steps of N environment copies. `discounts` (γ, or 0 at a true terminal) and `ends` are
+those of `rl_lightning.experience.Rollout`. Sums stop at the end of an episode, so a reset row does
+not change the rows before it. The results in reset rows have no meaning, so callers must mask them.
 """
 
 import torch
@@ -12,7 +12,7 @@ from rl_lightning.runtime.ranks import moments_over_ranks
 
 
 def discounted_sums(terms: Tensor, decays: Tensor) -> Tensor:
-    """y_t = x_t + d_t y_{t+1}, with y_T = 0.
+    """Compute y_t = x_t + d_t y_{t+1}, with y_T = 0.
 
     Args:
         terms: x [T, N].
@@ -31,7 +31,7 @@ def discounted_sums(terms: Tensor, decays: Tensor) -> Tensor:
 
 
 def trajectory_returns(rewards: Tensor, ends: Tensor) -> Tensor:
-    """r(τ) = Σ_t r_t at every step of the trajectory τ: undiscounted.
+    """Compute the undiscounted return r(τ) = Σ_t r_t of the trajectory τ at each of its steps.
 
     Source: the lecture's REINFORCE, ∇J(θ) ≈ Σ_t r(τ) ∇ log π_θ(a_t | s_t).
 
@@ -49,7 +49,7 @@ def trajectory_returns(rewards: Tensor, ends: Tensor) -> Tensor:
 
 
 def rewards_to_go(rewards: Tensor, ends: Tensor) -> Tensor:
-    """Σ_{t' ≥ t} r_{t'}: undiscounted.
+    """Compute the undiscounted rewards to go Σ_{t' ≥ t} r_{t'}.
 
     Args:
         rewards: [T, N].
@@ -62,7 +62,7 @@ def rewards_to_go(rewards: Tensor, ends: Tensor) -> Tensor:
 
 
 def discounted_rewards_to_go(rewards: Tensor, discounts: Tensor, ends: Tensor) -> Tensor:
-    """Σ_{t' ≥ t} γ^{t'−t} r_{t'}, without a bootstrap: what the trajectory itself has shown.
+    """Compute the discounted rewards to go Σ_{t' ≥ t} γ^{t'−t} r_{t'}, without a bootstrap.
 
     Args:
         rewards: [T, N].
@@ -79,7 +79,9 @@ def discounted_rewards_to_go(rewards: Tensor, discounts: Tensor, ends: Tensor) -
 def n_step_returns(
     rewards: Tensor, discounts: Tensor, ends: Tensor, values: Tensor, n: int
 ) -> Tensor:
-    """Σ_{k<n} γ^k r_{t+k} + γ^n V(s_{t+n}), with fewer steps before an end or the last row.
+    """Compute n-step returns Σ_{k<n} γ^k r_{t+k} + γ^n V(s_{t+n}).
+
+    Near the end of an episode and near the last row there are fewer than n steps.
 
     Source: Sutton and Barto 2018, equation 7.1; Mnih et al. 2016, Algorithm S3.
 
@@ -106,11 +108,12 @@ def n_step_returns(
 def generalised_advantages(
     rewards: Tensor, discounts: Tensor, ends: Tensor, values: Tensor, gae_lambda: float
 ) -> Tensor:
-    """A_t = Σ_k (γλ)^k δ_{t+k}, with δ_t = r_t + γ V(s_{t+1}) − V(s_t).
+    """Compute A_t = Σ_k (γλ)^k δ_{t+k}, with δ_t = r_t + γ V(s_{t+1}) − V(s_t).
 
-    δ bootstraps through a truncation, from the true final observation, and not at a
-    terminal (`discounts`); the sum stops at both (`ends`). With λ = 1 this is the
-    Monte-Carlo return minus V, bootstrapped where the trajectory was cut off.
+    At a truncation δ bootstraps from the true final observation. At a terminal it does not
+    bootstrap, because `discounts` is 0 there. The sum stops at both, which are marked in `ends`.
+    With λ = 1 this is the Monte-Carlo return minus V, with a bootstrap where the trajectory was
+    cut off.
 
     Source: Schulman et al. 2016, equations 11 and 16.
 
@@ -130,15 +133,15 @@ def generalised_advantages(
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` [T, N] over the rows where `mask` [T, N] holds; 0 where none does."""
+    """Mean of `values` [T, N] where `mask` [T, N] is True; 0 if it is True nowhere."""
     _check_shapes(values, mask)
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 def standardised(values: Tensor, mask: Tensor) -> Tensor:
-    """`values` [T, N] to zero mean and unit variance over the rows where `mask` holds.
+    """Scale `values` [T, N] to zero mean and unit variance where `mask` [T, N] is True.
 
-    Over those of all ranks; every rank must call it equally often.
+    Mean and variance are over all ranks, so every rank must call this equally often.
     """
     mean = masked_mean(values, mask)
     variance = masked_mean((values - mean).square(), mask)
@@ -147,6 +150,6 @@ def standardised(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def _check_shapes(*tensors: Tensor) -> None:
-    # (T, N, 1) with (T, N) would broadcast in silence.
+    # Shapes such as (T, N, 1) and (T, N) would broadcast without an error.
     shapes = {tuple(tensor.shape) for tensor in tensors}
     assert len(shapes) == 1, f"shapes differ: {[tuple(tensor.shape) for tensor in tensors]}"

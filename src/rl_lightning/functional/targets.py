@@ -8,9 +8,9 @@ from torch.nn import functional
 
 
 def q_learning_target(rewards: Tensor, discounts: Tensor, next_q_values: Tensor) -> Tensor:
-    """Y = r + γ max_a' Q(s', a'; θ⁻), the target of the lecture's Algorithm 1.
+    """Compute y = r + γ max_a' Q(s', a'; θ⁻), the target of the lecture's Algorithm 1.
 
-    Source: Mnih et al. 2013, equation 2, with θ⁻ the parameters θ_{i−1}.
+    Source: Mnih et al. 2013, equation 2, where θ⁻ is called θ_{i−1}.
 
     Args:
         rewards: [B], n-step discounted sums.
@@ -26,7 +26,9 @@ def q_learning_target(rewards: Tensor, discounts: Tensor, next_q_values: Tensor)
 def double_q_target(
     rewards: Tensor, discounts: Tensor, next_q_values: Tensor, next_online_q_values: Tensor
 ) -> Tensor:
-    """Y = r + γ Q(s', argmax_a' Q(s', a'; θ); θ⁻): the online network chooses, the target rates.
+    """Compute y = r + γ Q(s', argmax_a' Q(s', a'; θ); θ⁻), the target of double DQN.
+
+    The online network selects the action, and the target network gives its value.
 
     Source: van Hasselt et al. 2016, equation 4.
 
@@ -44,7 +46,7 @@ def double_q_target(
 
 
 def _bootstrap(rewards: Tensor, discounts: Tensor, next_values: Tensor) -> Tensor:
-    # (B, 1) with (B,) would broadcast to (B, B) in silence.
+    # Shapes (B, 1) and (B,) would broadcast to (B, B) without an error.
     assert rewards.shape == discounts.shape == next_values.shape, (
         f"rewards {rewards.shape}, discounts {discounts.shape}, values {next_values.shape}"
     )
@@ -52,7 +54,7 @@ def _bootstrap(rewards: Tensor, discounts: Tensor, next_values: Tensor) -> Tenso
 
 
 def td_error(q_values: Tensor, actions: Tensor, targets: Tensor) -> Tensor:
-    """δ = y − Q(s, a; θ).
+    """Compute the TD errors δ = y − Q(s, a; θ).
 
     Args:
         q_values: [B, A].
@@ -68,16 +70,15 @@ def td_error(q_values: Tensor, actions: Tensor, targets: Tensor) -> Tensor:
 
 
 def td_loss(error: Tensor, kind: Literal["squared", "huber"]) -> Tensor:
-    """Loss of each TD error: δ² ("squared", the lecture's) or Huber's with threshold 1.
-
-    Huber's gradient is the clipped error of Mnih et al. 2015.
+    """Compute the loss of each TD error.
 
     Args:
         error: [B].
-        kind: Which of the two.
+        kind: "squared" is δ², the lecture's loss. "huber" is the Huber loss with threshold 1,
+            whose gradient is the clipped error of Mnih et al. 2015.
 
     Returns:
-        Losses [B], so that a caller may weight them before the mean.
+        Losses [B], without a mean, so that the caller can weight them.
     """
     if kind == "squared":
         return error.square()

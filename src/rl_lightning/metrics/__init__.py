@@ -1,1 +1,1 @@
-"""What is measured, and when it is logged."""
+"""Metrics, and the interval at which they are logged."""

@@ -1,4 +1,4 @@
-"""Statistics of whole games, and when a metric is worth computing."""
+"""Statistics of whole episodes."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from rl_lightning.experience import Episodes
 
 
 def interquartile_mean(values: Tensor) -> Tensor:
-    """Mean of the middle half of `values` [K], a quarter cut off either end.
+    """Mean of the middle half of `values` [K], without the lowest and the highest quarter.
 
     Source: Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice".
     """
@@ -17,9 +17,9 @@ def interquartile_mean(values: Tensor) -> Tensor:
 
 
 class EpisodeStatistics(Metric):
-    """Statistics over all games of an evaluation, gathered over ranks.
+    """Statistics over all episodes of an evaluation, gathered over ranks.
 
-    `compute` gives `return` (the mean), `return_std` (population), `return_min`,
+    `compute` returns `return` (the mean), `return_std` (of the population), `return_min`,
     `return_max`, `return_iqm`, `length` (the mean) and `episodes` (their number).
     """
 
@@ -33,14 +33,14 @@ class EpisodeStatistics(Metric):
         self.add_state("lengths", default=[], dist_reduce_fx="cat")
 
     def update(self, episodes: Episodes) -> None:
-        """Add the games of `episodes`."""
+        """Add `episodes`."""
         self.returns.append(episodes.returns)
         self.lengths.append(episodes.lengths)
 
     def compute(self) -> dict[str, Tensor]:
-        """Reduce all games seen since the last reset."""
-        # A list before the ranks are gathered, one tensor after. In one order, whoever played
-        # which game, so that the sums are the same to the last bit.
+        """Compute the statistics of all episodes since the last reset."""
+        # torchmetrics holds a list here, and one tensor after it has gathered the ranks. The
+        # returns are sorted, so that the sums do not depend on which rank played which episode.
         returns = torch.cat([*self.returns]) if isinstance(self.returns, list) else self.returns
         returns = returns.sort().values
         lengths = torch.cat([*self.lengths]) if isinstance(self.lengths, list) else self.lengths

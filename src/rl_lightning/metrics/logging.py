@@ -1,12 +1,12 @@
-"""When metrics are logged."""
+"""The interval at which metrics are logged."""
 
 from lightning import Trainer
 
 
 def is_logging(trainer: Trainer) -> bool:
-    """Whether the logger takes this update's metrics.
+    """Whether the metrics of this update are sent to the logger (see `log_every_n_steps`).
 
-    Between two of `log_every_n_steps` a metric would cost as much as a small network's
-    layer and be thrown away. Lightning's own test, so that the two never disagree.
+    Lightning drops the metrics of all other updates, and computing a metric costs as much time as
+    a layer of a small network. This calls Lightning's own test, so that both always agree.
     """
     return bool(trainer._logger_connector.should_update_logs)

@@ -1,4 +1,4 @@
-"""What learns: one file an algorithm."""
+"""Modules: the learning algorithms, one file for each."""
 
 from rl_lightning.modules.a2c import A2C
 from rl_lightning.modules.dqn import DQN

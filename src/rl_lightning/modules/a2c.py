@@ -18,30 +18,31 @@ from rl_lightning.runtime.ranks import ddp_scale
 
 
 class A2C(PolicyGradient):
-    """The lecture's actor-critic, and its modern forms by switch.
+    """The lecture's actor-critic, with options for its later variants.
 
-    For each of m trajectories and each t,
+    The lecture's updates are, for each of m trajectories and each t,
 
         A_t = Σ_{t' ≥ t} γ^{t'−t} r_{t'} − V_φ(s_t)
         Δθ ← Δθ + A_t ∇_θ log π_θ(a_t | s_t)
         Δφ ← Δφ + β ∇_φ ‖A_t‖²
 
-    which is `advantage: monte_carlo` on whole episodes, with the critic apart
-    (`shared_body: false`) and at its own rate (`critic_learning_rate`). Here the
-    gradient is a mean over steps.
+    These are the options `advantage: monte_carlo`, `shared_body: false` and a
+    `critic_learning_rate`, with whole episodes as data. Here the gradient is the mean over steps
+    and not the sum.
 
     Source: the lecture's actor-critic algorithm; Mnih et al. 2016; Schulman et al. 2016.
 
     Args:
-        environment: What is known of the environment; the command line takes it from the data.
-        advantage: "monte_carlo" sums rewards to the episode's end and bootstraps where it was
-            cut off; "n_step" bootstraps after `n_step` steps; "gae" weights all n by λ^n.
+        environment: Spaces of the environment; the command line takes them from the datamodule.
+        advantage: "monte_carlo" sums the rewards up to the end of the episode, and bootstraps if
+            the episode was cut off; "n_step" bootstraps after `n_step` steps; "gae" is the average
+            of the n-step advantages for all n, weighted by λ^n.
         n_step: n.
         gae_lambda: λ in [0, 1].
         policy_options: See `PolicyGradient`.
 
     Raises:
-        ConfigurationError: If a value is out of range or no network fits.
+        ConfigurationError: If an argument is out of range or the network does not fit.
     """
 
     algorithm = "a2c"
@@ -57,15 +58,15 @@ class A2C(PolicyGradient):
         super().__init__(environment, **policy_options)
         self.add_critic()
         if not 0 <= gae_lambda <= 1:
-            raise ConfigurationError(f"gae_lambda is {gae_lambda}: it lies in [0, 1]")
+            raise ConfigurationError(f"gae_lambda is {gae_lambda}: choose it in [0, 1]")
         if n_step < 1:
-            raise ConfigurationError(f"n_step is {n_step}: it is at least 1")
+            raise ConfigurationError(f"n_step is {n_step}: make it at least 1")
         self.advantage = advantage
         self.n_step = n_step
         self.gae_lambda = gae_lambda
 
     def losses(self, batch: Rollout) -> Losses:
-        """The parts of a rollout's loss, each a mean over its steps."""
+        """Compute the terms of a rollout's loss, each as a mean over its steps."""
         steps, copies = batch.rewards.shape
         distribution, values = self.policy_and_values(batch.observations.flatten(0, 1))
         values = values.unflatten(0, (steps + 1, copies))
@@ -74,7 +75,8 @@ class A2C(PolicyGradient):
         if self.normalise_advantages:
             advantages = standardised(advantages, batch.mask)
 
-        # A row more than there are actions: that of the last observation.
+        # The distribution has one row more than the actions, that of the last observation. So the
+        # last actions are repeated, and this row is cut off below.
         padded = torch.cat([batch.actions, batch.actions[-1:]]).flatten(0, 1)
         log_probs = distribution.log_prob(padded).unflatten(0, (steps + 1, copies))[:-1]
         entropies = distribution.entropy().unflatten(0, (steps + 1, copies))[:-1]
@@ -87,7 +89,12 @@ class A2C(PolicyGradient):
         )
 
     def advantages(self, batch: Rollout, values: Tensor) -> Tensor:
-        """A_t [T, N] in units of `return_scale`, for V(s_0) to V(s_T) `values` [T + 1, N]."""
+        """Compute A_t [T, N] in units of `return_scale`.
+
+        Args:
+            batch: A rollout of T steps.
+            values: V(s_0) to V(s_T) [T + 1, N], in units of `return_scale`.
+        """
         rewards = batch.rewards / self.return_scale
         if self.advantage == "n_step":
             returns = n_step_returns(rewards, batch.discounts, batch.ends, values, self.n_step)

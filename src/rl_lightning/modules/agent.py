@@ -1,4 +1,4 @@
-"""What every agent shares: it acts, and its whole episodes are measured."""
+"""Base class of agents: modules that act, and whose episodes are evaluated."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar
@@ -22,11 +22,12 @@ from rl_lightning.runtime.errors import ConfigurationError
 class Agent(Learner):
     """A LightningModule that is a `Policy`.
 
-    A subclass says how it acts and what its loss is.
+    Subclasses define the actions and the loss.
 
     Args:
-        environment: What is known of the environment; the command line takes it from the data.
-        normalise_observations: Subtract their running mean and divide by their running σ.
+        environment: Spaces of the environment; the command line takes them from the datamodule.
+        normalise_observations: Whether to subtract the running mean from observations and divide
+            them by their running standard deviation.
         optimizer: Makes the optimizer from the parameters.
     """
 
@@ -62,29 +63,29 @@ class Agent(Learner):
 
     @abstractmethod
     def values(self, observations: Tensor) -> Tensor:
-        """The agent's own estimate V(s) [B] of `observations` [B, *observation_shape]."""
+        """The agent's estimate V(s) [B] for `observations` [B, *observation_shape]."""
 
     def _normalised(self, observations: Tensor) -> Tensor:
         return observations if self.normaliser is None else self.normaliser(observations)
 
     def configure_optimizers(self) -> Any:
-        """One optimizer for all that learns."""
+        """One optimizer for all trainable parameters."""
         return self._make_optimizer(p for p in self.parameters() if p.requires_grad)
 
     def validation_step(self, batch: Episodes) -> None:
-        """Measure greedy episodes."""
+        """Add greedy episodes to the statistics."""
         self._evaluated.update(batch)
 
     def test_step(self, batch: Episodes) -> None:
-        """Measure greedy episodes."""
+        """Add greedy episodes to the statistics."""
         self._evaluated.update(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the statistics of the episodes."""
+        """Log the statistics of all validation episodes."""
         self._log_evaluation("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the statistics of the episodes."""
+        """Log the statistics of all test episodes."""
         self._log_evaluation("test")
 
     def _log_evaluation(self, stage: str) -> None:
@@ -94,5 +95,5 @@ class Agent(Learner):
         self.log_dict(metrics, sync_dist=True)
 
     def predict_step(self, batch: RecordedEpisode) -> Tensor:
-        """The agent's estimates V(s_t) [T] along an episode."""
+        """The agent's estimates V(s_t) [T] for the steps of an episode."""
         return self.values(batch.rollout.observations[:-1, 0])

@@ -8,6 +8,7 @@ from lightning import Callback
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from rl_lightning.callbacks.renew_priorities import RenewPriorities
 from rl_lightning.callbacks.target_network import TargetNetwork
 from rl_lightning.experience import EnvironmentSpec, Exploration, Transitions
 from rl_lightning.functional.exploration import epsilon_greedy, linear_schedule
@@ -28,27 +29,29 @@ class DQN(Agent):
     """The lecture's Algorithm 1: Q-learning with a network and experience replay.
 
     The loss at iteration i is L_i(θ_i) = E[(y_i − Q(s, a; θ_i))²] with
-    y_i = r + γ max_a' Q(s', a'; θ_{i−1}). The θ_{i−1} are `target_network`, a frozen
-    copy that the callback `TargetNetwork` renews; DQN adds it where the Trainer has none.
+    y_i = r + γ max_a' Q(s', a'; θ_{i−1}). The parameters θ_{i−1} are those of `target_network`,
+    which is updated by the callback `TargetNetwork`. DQN adds this callback if the Trainer has
+    none.
 
     Source: Mnih et al. 2013 and 2015; double: van Hasselt et al. 2016; dueling: Wang
     et al. 2016.
 
     Args:
-        environment: What is known of the environment; the command line takes it from the data.
+        environment: Spaces of the environment; the command line takes them from the datamodule.
         network: "mlp", or one of the two Atari networks, of 2013 and of 2015 ("nature").
         hidden_sizes: Units of the mlp's hidden layers.
-        dueling: Split Q into V and the advantages of the actions.
-        double: Let the online network choose the action, and the target network give its value.
-        normalise_observations: Subtract their running mean and divide by their running σ.
+        dueling: Whether Q is the sum of V and the advantages of the actions.
+        double: Whether the online network selects the action whose value the target network gives.
+        normalise_observations: Whether to subtract the running mean from observations and divide
+            them by their running standard deviation.
         loss: "squared", the lecture's, or "huber", whose gradient is the error clipped to ±1.
-        epsilon_start: Share of random actions at first.
-        epsilon_end: Share of random actions at last.
-        epsilon_env_steps: Environment steps from the one to the other.
+        epsilon_start: Probability ε of a random action at the start.
+        epsilon_end: ε after `epsilon_env_steps`.
+        epsilon_env_steps: Environment steps over which ε changes linearly.
         optimizer: Makes the optimizer from the parameters.
 
     Raises:
-        ConfigurationError: If the actions are not discrete or no network fits.
+        ConfigurationError: If the actions are not discrete or the network does not fit.
     """
 
     algorithm = "dqn"
@@ -82,7 +85,7 @@ class DQN(Agent):
         num_actions = environment["num_actions"]
         if num_actions is None:
             raise ConfigurationError(
-                f"DQN takes the maximum over discrete actions, and {environment['env_id']} has "
+                f"DQN needs discrete actions for its maximum, and {environment['env_id']} has "
                 "continuous ones: use A2C or Reinforce there"
             )
         self.num_actions = num_actions
@@ -101,13 +104,20 @@ class DQN(Agent):
         return [(self.q_network, self.target_network)]
 
     def configure_callbacks(self) -> list[Callback]:
-        """A target network that nobody renews would keep its first random weights."""
+        """Add `TargetNetwork` and, for prioritised replay, `RenewPriorities` if they are missing.
+
+        Without them the target would never be updated, and priorities would never change.
+        """
         callbacks = super().configure_callbacks()
-        given = any(isinstance(each, TargetNetwork) for each in self.trainer.callbacks)  # type: ignore[attr-defined]
-        return callbacks if given else [*callbacks, TargetNetwork()]
+        given, data = self.trainer.callbacks, getattr(self.trainer, "datamodule", None)  # type: ignore[attr-defined]
+        for needed in (TargetNetwork(), RenewPriorities()):
+            missing = not any(isinstance(each, type(needed)) for each in given)
+            if missing and needed.misfit(self, data) is None:
+                callbacks.append(needed)
+        return callbacks
 
     def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
-        """ε-greedy with a draw for each copy; greedy without exploration."""
+        """Act ε-greedily, with a random number for each environment copy; else greedily."""
         greedy: Tensor = self.q_network(self._normalised(observations)).argmax(dim=1)
         if exploration is None:
             return greedy
@@ -117,12 +127,12 @@ class DQN(Agent):
         return epsilon_greedy(greedy, self.num_actions, self.epsilon, exploration.generator)
 
     def values(self, observations: Tensor) -> Tensor:
-        """max_a Q(s, a)."""
+        """The values V(s) = max_a Q(s, a) [B]."""
         best: Tensor = self.q_network(self._normalised(observations)).amax(dim=1)
         return best
 
     def training_step(self, batch: Transitions) -> dict[str, Tensor]:
-        """The mean loss of one minibatch, and each of its TD errors."""
+        """Compute the mean loss of one minibatch, and its TD errors [B]."""
         q_values = self.q_network(self._normalised(batch.observations))
         error = td_error(q_values, batch.actions, self._targets(batch))
         losses = td_loss(error, self.loss)

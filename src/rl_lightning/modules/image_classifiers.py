@@ -1,4 +1,4 @@
-"""Classifiers of images: what they all measure, and two plain networks as controls."""
+"""Image classifiers: their base class, and two plain networks to compare RAM with."""
 
 import math
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 
 def error_and_standard_error(confusion: Tensor) -> tuple[Tensor, Tensor]:
-    """Share of wrong answers e and its binomial standard error √(e (1 − e) / n).
+    """Compute the error rate e and its binomial standard error √(e (1 − e) / n).
 
     Args:
-        confusion: [K, K] counts, rows the true classes.
+        confusion: [K, K] counts. Rows are the true classes.
 
     Returns:
-        Two float64 scalars.
+        Error rate and standard error, [] float64.
     """
     total = confusion.sum().double()
     error = 1 - confusion.diagonal().sum() / total
@@ -32,7 +32,10 @@ def error_and_standard_error(confusion: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class ImageClassifier(Learner):
-    """Trains by cross-entropy, reports errors. Subclasses say `forward`: images to logits."""
+    """Trains with the cross-entropy and logs error rates. Subclasses define `forward`.
+
+    Figures of training are logged every `log_every_n_steps` updates, over the images since then.
+    """
 
     algorithm = "classifier"
 
@@ -50,14 +53,14 @@ class ImageClassifier(Learner):
         lr_scheduler: LRSchedulerCallable | None,
         protocols: tuple[str, ...] = ("error",),
     ) -> None:
-        """Prepare the metrics; `save_hyperparameters` is for the subclass.
+        """Make the metrics. Subclasses call `save_hyperparameters`.
 
         Args:
-            image_shape: (C, H, W), from the data.
-            num_classes: K, from the data.
-            optimizer: Makes the optimizer of the parameters.
-            lr_scheduler: Makes the learning rate's schedule, stepped after every epoch.
-            protocols: Names of the errors that `test` reports; the first is the main figure.
+            image_shape: (C, H, W), from the datamodule.
+            num_classes: K, from the datamodule.
+            optimizer: Makes the optimizer from the parameters.
+            lr_scheduler: Makes the learning rate's schedule, which is stepped after every epoch.
+            protocols: Names of the error rates that `test` reports; the first is the main one.
         """
         super().__init__()
         self.image_shape = tuple(image_shape)
@@ -65,7 +68,8 @@ class ImageClassifier(Learner):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.protocols = protocols
-        self.right_answers = torch.zeros(())  # plain sums: a metric object takes 0.2 ms an update
+        # Plain sums, because a torchmetrics object would take 0.2 ms at every update.
+        self.right_answers = torch.zeros(())
         self.answers = 0
         self.val_error = MeanMetric()
         self.confusions = nn.ModuleDict(
@@ -75,7 +79,7 @@ class ImageClassifier(Learner):
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.float64))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        """Move or cast, except for the count, which 16 bits could not hold."""
+        """Move or cast all tensors, but do not cast the image count, which needs float64."""
         images_seen = self.images_seen
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.images_seen = images_seen.to(self.images_seen.device)
@@ -84,16 +88,16 @@ class ImageClassifier(Learner):
     def training_loss(
         self, images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The loss, whether each answer was right [N], and further figures to log."""
+        """Compute the loss [], whether each prediction is right [N] bool, and metrics to log."""
         logits = self(images)
         return F.cross_entropy(logits, labels), logits.argmax(-1) == labels, {}
 
     def evaluate(self, images: Tensor) -> Mapping[str, Tensor]:
-        """Class scores [B, K] under each of `protocols`."""
+        """Compute class scores [B, K] for each of `protocols`."""
         return {"error": self(images)}
 
     def training_step(self, batch: LabelledImages, batch_idx: int) -> Tensor:
-        """One update; logs every `log_every_n_steps` updates over the images seen."""
+        """Compute the loss of one batch, and log the metrics of training."""
         images, labels = batch
         if batch_idx == 0:
             self.right_answers, self.answers = torch.zeros_like(self.right_answers), 0
@@ -110,7 +114,7 @@ class ImageClassifier(Learner):
         return loss
 
     def validation_step(self, batch: LabelledImages, batch_idx: int) -> None:
-        """Count the errors of the main protocol."""
+        """Count the errors under the main protocol."""
         images, labels = batch
         self.val_error.update((self(images).argmax(-1) != labels).float())
 
@@ -121,13 +125,13 @@ class ImageClassifier(Learner):
         self.val_error.reset()
 
     def test_step(self, batch: LabelledImages, batch_idx: int) -> None:
-        """Count the answers of every protocol."""
+        """Count the predictions under every protocol."""
         images, labels = batch
         for name, scores in self.evaluate(images).items():
             self.confusion(name).update(scores, labels)
 
     def on_test_epoch_end(self) -> None:
-        """Log `test/error` and its standard error, and the accuracy of each class."""
+        """Log each error rate with its standard error, and the accuracy of each class."""
         for name in self.protocols:
             error, standard_error = error_and_standard_error(self.confusion(name).compute())
             errors = {f"test/{name}": error, f"test/{name}_stderr": standard_error}
@@ -138,18 +142,18 @@ class ImageClassifier(Learner):
         self.log_dict(named, sync_dist=True)
 
     def confusion(self, protocol: str) -> MulticlassConfusionMatrix:
-        """The confusion matrix of one of `protocols`."""
+        """The confusion matrix for one of `protocols`."""
         metric = self.confusions[protocol]
         assert isinstance(metric, MulticlassConfusionMatrix)
         return metric
 
     def on_test_epoch_start(self) -> None:
-        """Forget earlier tests."""
+        """Reset the counts of earlier tests."""
         for name in self.protocols:
             self.confusion(name).reset()
 
     def configure_optimizers(self) -> Any:
-        """The optimizer and, if asked for, its schedule."""
+        """The optimizer and, if there is one, its learning-rate schedule."""
         optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
         if self.lr_scheduler is None:
             return optimizer
@@ -157,7 +161,7 @@ class ImageClassifier(Learner):
 
 
 class FullyConnectedClassifier(ImageClassifier):
-    """Two hidden layers of ReLU units: the paper's "FC, 2 layers (256 hiddens each)"."""
+    """Two hidden layers of ReLU units, as in the paper's "FC, 2 layers (256 hiddens each)"."""
 
     def __init__(
         self,
@@ -186,7 +190,7 @@ class FullyConnectedClassifier(ImageClassifier):
 
 
 class ConvolutionalClassifier(ImageClassifier):
-    """The paper's "Convolutional, 2 layers": 8 filters of 10 × 10, stride 5, then 256 units."""
+    """The paper's "Convolutional, 2 layers": 8 filters of 10 × 10 and stride 5, then 256 units."""
 
     def __init__(
         self,
@@ -202,14 +206,14 @@ class ConvolutionalClassifier(ImageClassifier):
         """See `ImageClassifier`.
 
         Raises:
-            ConfigurationError: If the filters exceed the image.
+            ConfigurationError: If the filters are larger than the image.
         """
         super().__init__(image_shape, num_classes, optimizer, lr_scheduler)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         channels, height, width = image_shape
         if filter_size > min(height, width):
             raise ConfigurationError(
-                f"filter_size {filter_size} exceeds the image of {width}x{height}: lower it"
+                f"filter_size {filter_size} is larger than the image of {width}x{height}: lower it"
             )
         rows, columns = ((size - filter_size) // stride + 1 for size in (height, width))
         self.network = nn.Sequential(

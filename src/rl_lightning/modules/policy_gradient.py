@@ -1,4 +1,4 @@
-"""What REINFORCE and the actor-critic share: a stochastic policy, and maybe a critic."""
+"""Base class of REINFORCE and actor-critic: a stochastic policy and an optional critic."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -26,38 +26,40 @@ from rl_lightning.networks.policy_heads import make_head
 
 
 class Losses(NamedTuple):
-    """What an update is made of."""
+    """The terms of the loss of an update, and the returns."""
 
     policy: Tensor  # []: −(ψ − b) log π
     value: Tensor  # []: the critic's squared error, 0 without a critic
-    entropy: Tensor  # []: mean over the steps learned from
-    returns: Tensor  # [T, N]: what was earned from each step on, in units of `return_scale`
+    entropy: Tensor  # []: mean over the environment steps of the batch
+    returns: Tensor  # [T, N]: return from each step on, in units of `return_scale`
 
 
 class PolicyGradient(Agent):
     """A policy π_θ that ascends ∇J(θ) ≈ Σ_t ψ_t ∇ log π_θ(a_t | s_t).
 
-    Subclasses say what ψ is. Weights begin orthogonal with gain √2, the value's last
-    layer with gain 1 and the policy's with gain 0.01, so that it begins near uniform.
+    Subclasses define ψ. The initial weights are orthogonal with gain √2. The last layer has gain 1
+    for the critic and 0.01 for the policy, so that the initial policy is nearly uniform.
 
     Args:
-        environment: What is known of the environment; the command line takes it from the data.
+        environment: Spaces of the environment; the command line takes them from the datamodule.
         network: "mlp", or one of the two Atari networks.
         hidden_sizes: Units of the mlp's hidden layers.
-        activation: Of the mlp.
-        shared_body: Whether V_φ has the policy's body, or one of its own.
-        entropy_coefficient: Weight of the policy's entropy, a bonus; the lecture has none.
-        value_coefficient: Weight of the critic's loss, which matters to a shared body.
-        normalise_advantages: To zero mean and unit variance in each batch.
-        normalise_observations: Subtract their running mean and divide by their running σ.
-        normalise_returns: Divide rewards by the running σ of returns.
-        initial_log_std: log σ of continuous actions at first, in half the distance between
-            their bounds.
-        critic_learning_rate: The lecture's β; None takes the policy's α, the optimizer's `lr`.
+        activation: Activation of the mlp.
+        shared_body: Whether policy and critic share one network body.
+        entropy_coefficient: Weight of the entropy bonus in the loss. The lecture has none.
+        value_coefficient: Weight of the critic's loss in the loss.
+        normalise_advantages: Whether to scale advantages to zero mean and unit variance in each
+            batch.
+        normalise_observations: Whether to subtract the running mean from observations and divide
+            them by their running standard deviation.
+        normalise_returns: Whether to divide rewards by the running standard deviation of returns.
+        initial_log_std: Initial log σ of continuous actions. The unit of σ is half the distance
+            between the bounds of an action.
+        critic_learning_rate: The lecture's β. With None it is α, the optimizer's `lr`.
         optimizer: Makes the optimizer from the parameters.
 
     Raises:
-        ConfigurationError: If no network fits the observations.
+        ConfigurationError: If the network does not fit the observations.
     """
 
     batch_type = Rollout
@@ -103,7 +105,7 @@ class PolicyGradient(Agent):
         self.return_statistics = ReturnStatistics() if normalise_returns else None
 
     def add_critic(self) -> None:
-        """Make V_φ; a subclass without one does not call this."""
+        """Make the critic V_φ. Only subclasses with a critic call this."""
         self.value_head = FullPrecisionLinear(self.body.features, 1)
         initialise_orthogonally(self.value_head, gain=1.0)
         if not self.shared_body:
@@ -112,10 +114,10 @@ class PolicyGradient(Agent):
 
     @abstractmethod
     def losses(self, batch: Rollout) -> Losses:
-        """The parts of a rollout's loss."""
+        """Compute the terms of a rollout's loss."""
 
     def training_step(self, batch: Rollout) -> Tensor:
-        """The loss of one rollout, which is learned from once."""
+        """Compute the loss of one rollout."""
         losses = self.losses(batch)
         loss = (
             losses.policy
@@ -140,25 +142,25 @@ class PolicyGradient(Agent):
         return self.head(self.body(self._normalised(observations)))
 
     def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
-        """A draw from the policy for each copy; its mode without exploration."""
+        """Draw an action for each environment copy; without exploration, take the mode."""
         features = self.body(self._normalised(observations))
         return self.head.act(features, None if exploration is None else exploration.generator)
 
     def values(self, observations: Tensor) -> Tensor:
-        """V_φ(s) [B] in the environment's rewards; NaN without a critic."""
+        """The values V_φ(s) [B] in the unit of the environment's rewards; NaN without a critic."""
         if self.value_head is None:
             return torch.full((len(observations),), torch.nan, device=self.device)
         return self.critic(self._normalised(observations)) * self.return_scale
 
     def critic(self, normalised: Tensor) -> Tensor:
-        """V_φ(s) [B] in units of `return_scale`, of normalised observations."""
+        """Compute V_φ(s) [B] from normalised observations, in units of `return_scale`."""
         assert self.value_head is not None
         body = self.body if self.critic_body is None else self.critic_body
         values: Tensor = self.value_head(body(normalised))
         return values.squeeze(-1)
 
     def policy_and_values(self, observations: Tensor) -> tuple[Distribution, Tensor]:
-        """π_θ(· | s) and V_φ(s) [B], the latter in units of `return_scale`."""
+        """Compute π_θ(· | s), and V_φ(s) [B] in units of `return_scale`."""
         normalised = self._normalised(observations)
         features = self.body(normalised)
         if self.critic_body is None:
@@ -168,17 +170,18 @@ class PolicyGradient(Agent):
 
     @property
     def return_scale(self) -> Tensor | float:
-        """What rewards are divided by."""
+        """The number that rewards are divided by."""
         return 1.0 if self.return_statistics is None else self.return_statistics.scale
 
     def learn_statistics(self, batch: Rollout, returns: Tensor) -> None:
-        """Take a batch into the running statistics, after it has been learned from.
+        """Update the running statistics with a batch, after its loss has been computed.
 
-        So the log-probabilities of an update are those that the actions were drawn with.
+        With this order the loss uses the same statistics, and so the same log-probabilities, with
+        which the actions were drawn.
 
         Args:
-            batch: What was learned from.
-            returns: Of its steps [T, N], in units of `return_scale`.
+            batch: The rollout of this update.
+            returns: Return from each of its steps on [T, N], in units of `return_scale`.
         """
         if self.normaliser is not None:
             self.normaliser.update(batch.observations[:-1][batch.mask])
@@ -186,7 +189,7 @@ class PolicyGradient(Agent):
             self.return_statistics.update(returns[batch.mask] * self.return_scale)
 
     def configure_optimizers(self) -> Optimizer:
-        """One optimizer, with the critic's parameters in a group of their own."""
+        """One optimizer, with the critic's parameters in a separate group."""
         critic = [
             parameter
             for module in (self.critic_body, self.value_head)

@@ -1,4 +1,4 @@
-"""Q-learning over a table: value iteration's values, from experience alone."""
+"""Tabular Q-learning from experience."""
 
 from typing import ClassVar
 
@@ -15,22 +15,22 @@ from rl_lightning.modules.value_iteration import action_table
 
 
 class QLearning(Agent):
-    """Q(s, a) ← Q(s, a) + α (r + γ max_a' Q(s', a') − Q(s, a)), of sampled transitions.
+    """Updates Q(s, a) ← Q(s, a) + α (r + γ max_a' Q(s', a') − Q(s, a)) for sampled transitions.
 
-    Where `ValueIteration` takes the expectation over the dynamics for every state, this
-    moves the few entries that a minibatch visits, by SGD with learning rate α. Where a
-    minibatch visits an entry several times, it moves it by the mean, so that α ≤ 1 is
-    stable whatever the batch size. DQN puts a network in the place of the table.
+    `ValueIteration` computes expectations from the dynamics and updates all entries of the table.
+    Q-learning updates only the entries that a minibatch contains, by SGD with learning rate α. If
+    a minibatch contains an entry several times, the entry changes by the mean of these updates, so
+    α ≤ 1 is stable for every batch size. DQN uses a network in place of the table.
 
     Source: Watkins 1989; Sutton and Barto 2018, section 6.5.
 
     Args:
-        environment: What is known of the environment; the command line takes it from the data.
-        initial_value: Q at first. More than any true value is optimism: whatever was not
-            tried looks best, and the agent explores.
-        epsilon_start: Share of random actions at first.
-        epsilon_end: Share of random actions at last.
-        epsilon_env_steps: Environment steps from the one to the other.
+        environment: Spaces of the environment; the command line takes them from the datamodule.
+        initial_value: Initial Q of all entries. If it is above all true values, actions that were
+            not yet tried have the highest value, so the greedy policy explores.
+        epsilon_start: Probability ε of a random action at the start.
+        epsilon_end: ε after `epsilon_env_steps`.
+        epsilon_env_steps: Environment steps over which ε changes linearly.
         optimizer: Makes the optimizer from the table; its learning rate is α.
 
     Raises:
@@ -60,7 +60,7 @@ class QLearning(Agent):
         self.epsilon = epsilon_start
 
     def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
-        """ε-greedy with a draw for each copy; greedy without exploration."""
+        """Act ε-greedily, with a random number for each environment copy; else greedily."""
         q_values = self.action_values[observations]
         greedy = q_values.argmax(dim=1)
         if exploration is None:
@@ -71,11 +71,11 @@ class QLearning(Agent):
         return epsilon_greedy(greedy, q_values.shape[1], self.epsilon, exploration.generator)
 
     def values(self, observations: Tensor) -> Tensor:
-        """max_a Q(s, a)."""
+        """The values V(s) = max_a Q(s, a) [B]."""
         return self.action_values[observations].amax(dim=1)
 
     def training_step(self, batch: Transitions) -> Tensor:
-        """The loss of one minibatch."""
+        """Compute the loss of one minibatch."""
         loss = self.loss(batch)
         if is_logging(self.trainer):
             self.log_dict(
@@ -89,7 +89,7 @@ class QLearning(Agent):
         return loss
 
     def loss(self, batch: Transitions) -> Tensor:
-        """Half the squared TD errors, summed, each entry of the table weighing as one."""
+        """Compute Σ δ² / 2, where the transitions of each table entry have a total weight of 1."""
         with torch.no_grad():
             next_q_values = self.action_values[batch.next_observations]
             targets = q_learning_target(batch.rewards, batch.discounts, next_q_values)
@@ -97,7 +97,7 @@ class QLearning(Agent):
         return 0.5 * (error.square() / self._visits(batch)).sum()
 
     def _visits(self, batch: Transitions) -> Tensor:
-        """How often [B] the minibatch visits each transition's entry of the table."""
+        """The number of transitions in the minibatch with the same table entry [B]."""
         entries = batch.observations * self.action_values.shape[1] + batch.actions
         _, place, counts = entries.unique(return_inverse=True, return_counts=True)
         return counts[place]

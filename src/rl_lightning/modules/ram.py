@@ -1,4 +1,4 @@
-"""The Recurrent Attention Model: REINFORCE decides where a classifier looks.
+"""The Recurrent Attention Model, a classifier that learns where to look with REINFORCE.
 
 Mnih, Heess, Graves, Kavukcuoglu (2014), Recurrent Models of Visual Attention,
 equations 1 and 2. Shapes: B images, M Monte-Carlo rollouts of each, N = M·B,
@@ -35,16 +35,16 @@ from rl_lightning.networks.glimpse import (
 )
 from rl_lightning.runtime.errors import ConfigurationError
 
-AVERAGED_ROLLOUTS = 10  # the paper's M for averaged predictions
+AVERAGED_ROLLOUTS = 10  # the paper's M for predictions that are averaged over rollouts
 
 
 class RecurrentAttentionModel(ImageClassifier):
-    """Looks T times through a small window, then names the class.
+    """Classifies an image after T glimpses at small patches of it.
 
-    Cross-entropy trains classifier, core and glimpse network; REINFORCE trains the
-    locator, with one linear baseline over the steps. Neither gradient enters the
-    other's networks: the hidden state is detached where the locator and the baseline
-    read it, locations are detached where the glimpse network reads them.
+    The cross-entropy trains the classifier, the core and the glimpse network. REINFORCE trains the
+    locator, with a linear baseline that all steps share. The gradient of one loss does not reach
+    the networks of the other: the hidden state is detached in the input of locator and baseline,
+    and locations are detached in the input of the glimpse network.
     """
 
     algorithm = "ram"
@@ -68,33 +68,34 @@ class RecurrentAttentionModel(ImageClassifier):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        """Build the networks.
+        """Make the networks.
 
         Args:
-            image_shape: (C, H, W), from the data.
-            num_classes: K, from the data.
+            image_shape: (C, H, W), from the datamodule.
+            num_classes: K, from the datamodule.
             num_glimpses: T.
             glimpse_size: Width of the narrowest patch, pixels.
-            num_scales: Number of patches, each twice as wide as the last.
+            num_scales: Number of patches of a glimpse, each twice as wide as the one before.
             std: σ of the location policy N(μ_t, σ² I); locations are in [−1, 1].
-            std_end: σ in the last epoch, reached linearly; None keeps it as it is.
+            std_end: σ in the last epoch, to which it changes linearly; None keeps it constant.
             num_samples: M, the rollouts of each image in training.
-            location_policy: "learned", or a control: "random" draws every location
-                uniformly, "centre" looks at the centre T times.
+            location_policy: "learned" is the model. The others are for comparison: "random" draws
+                every location uniformly, and "centre" always looks at the centre.
             first_location: "centre" draws l_1 from N(0, σ² I), as if μ_1 were 0; "uniform"
-                draws it anywhere in [−1, 1]². The paper does not say.
-            initial_weights: "torch" draws them as torch does; "identity" begins the ReLU core at
-                the identity and the glimpse network as He et al. (2015) do, which many glimpses
-                at large images need.
-            lstm: Use an LSTM core instead of the paper's ReLU core.
+                draws it uniformly from [−1, 1]². The paper does not specify it.
+            initial_weights: "torch" uses torch's default initialisation. "identity" initialises
+                the recurrent weights of the ReLU core with the identity, and the glimpse network
+                as He et al. (2015). It is needed for many glimpses at large images.
+            lstm: Whether to use an LSTM core in place of the paper's ReLU core.
             hidden_size: Units of the core and of the glimpse network's output.
-            compiled: Train through `torch.compile`: a third faster, after a minute's wait at the
-                start. It needs a C++ compiler.
-            optimizer: Makes the optimizer of the parameters.
-            lr_scheduler: Makes the learning rate's schedule, stepped after every epoch.
+            compiled: Whether to train with `torch.compile`. Training is then a third faster, but
+                its start takes a minute longer. It needs a C++ compiler.
+            optimizer: Makes the optimizer from the parameters.
+            lr_scheduler: Makes the learning rate's schedule, which is stepped after every epoch.
 
         Raises:
-            ConfigurationError: If a number makes no sense or the glimpse exceeds the image.
+            ConfigurationError: If an argument is out of range or the glimpse does not fit the
+                image.
         """
         steps = tuple(f"error_after_{t}" for t in range(1, num_glimpses))
         protocols = ("error", "error_sampled", "error_averaged", *steps)
@@ -108,7 +109,7 @@ class RecurrentAttentionModel(ImageClassifier):
             )
         self.num_glimpses = num_glimpses
         self.std_range = (std, std_end)
-        self.std: Tensor  # in the checkpoint: a test draws as the last epoch did
+        self.std: Tensor  # a buffer in the checkpoint, so that a test uses the σ of training
         self.register_buffer("std", torch.tensor(std))
         self.num_samples = num_samples
         self.location_policy = location_policy
@@ -127,7 +128,7 @@ class RecurrentAttentionModel(ImageClassifier):
         self.classifier = nn.Linear(hidden_size, num_classes)
         self.baseline = FullPrecisionLinear(hidden_size, 1)
         if location_policy != "learned" or num_glimpses == 1:
-            # Nothing reaches them, and DistributedDataParallel would wait for their gradients.
+            # These networks get no gradients, and DistributedDataParallel would wait for them.
             self.locator.requires_grad_(False)
             self.baseline.requires_grad_(False)
         self.pixels_seen = MeanMetric()
@@ -142,18 +143,18 @@ class RecurrentAttentionModel(ImageClassifier):
         mean_policy: bool = False,
         every_step: bool = False,
     ) -> GlimpsePath:
-        """Roll the model out over images.
+        """Draw locations and roll the model out over images.
 
         Args:
             images: [B, C, H, W].
-            num_samples: M; rollout m of image b stands in row m·B + b.
-            generator: Draws the locations; None is torch's global one.
-            mean_policy: Look at the mean of every distribution instead; the first
-                location's is the centre.
-            every_step: Classify after every glimpse, not after the last alone.
+            num_samples: M. Rollout m of image b is in row m·B + b.
+            generator: Draws the locations; None is torch's global generator.
+            mean_policy: Whether to use the mean of each location's distribution in place of a
+                sample. The mean of the first location is the centre.
+            every_step: Whether to classify after every glimpse and not only after the last.
 
         Returns:
-            The path of each of the N = M·B rollouts.
+            The paths of the N = M·B rollouts.
         """
         offsets = self.draw_offsets(num_samples * len(images), generator, mean_policy)
         return self.roll_out(images, offsets, every_step)
@@ -161,9 +162,10 @@ class RecurrentAttentionModel(ImageClassifier):
     def draw_offsets(
         self, rollouts: int, generator: torch.Generator | None, mean_policy: bool = False
     ) -> Tensor:
-        """What each location has beyond its distribution's mean, [T, N, 2].
+        """Draw the difference of each location from the mean of its distribution, [T, N, 2].
 
-        Drawn before the rollout, so that the rollout itself is a function of tensors alone.
+        All differences are drawn before the rollout, so that `roll_out` contains no random numbers
+        and can be compiled.
         """
         shape = (self.num_glimpses, rollouts, 2)
         like: Any = {"device": self.device, "dtype": self.std.dtype}
@@ -177,7 +179,13 @@ class RecurrentAttentionModel(ImageClassifier):
         return offsets
 
     def roll_out(self, images: Tensor, offsets: Tensor, every_step: bool = False) -> GlimpsePath:
-        """Look at images [B, C, H, W] where the locator says, give or take `offsets` [T, N, 2]."""
+        """Roll the model out over images, at locations of the locator plus `offsets`.
+
+        Args:
+            images: [B, C, H, W].
+            offsets: [T, N, 2], from `draw_offsets`.
+            every_step: Whether to classify after every glimpse and not only after the last.
+        """
         padded = self.sensor.pad(images)
         rows = torch.arange(len(images), device=images.device)
         rows = rows.repeat(offsets.shape[1] // len(images))
@@ -188,7 +196,7 @@ class RecurrentAttentionModel(ImageClassifier):
             glimpse = self.sensor(padded, location, rows).flatten(1)
             state = self.core(self.glimpse_network(glimpse, location), state)
             hiddens.append(state[0])
-            if t + 1 < self.num_glimpses:  # a location after the last glimpse is never used
+            if t + 1 < self.num_glimpses:  # no glimpse follows the last one
                 mean = self.locator(state[0].detach())
                 learned = self.location_policy == "learned"
                 sample = mean.detach() + offsets[t + 1] if learned else offsets[t + 1]
@@ -205,13 +213,13 @@ class RecurrentAttentionModel(ImageClassifier):
         return GlimpsePath(torch.stack(locations), logits, log_probs, baselines)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, K] of images [B, C, H, W] under the mean policy, M = 1."""
+        """Compute logits [B, K] of images [B, C, H, W] with the mean policy, M = 1."""
         return self.look(images, 1, self.evaluation_generator, mean_policy=True).logits[-1]
 
     def training_loss(
         self, images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Cross-entropy + REINFORCE + baseline regression, on M rollouts of each image."""
+        """Compute cross-entropy + REINFORCE + baseline losses, on M rollouts of each image."""
         offsets = self.draw_offsets(
             self.num_samples * len(images), self.random_stream("ram locations")
         )
@@ -232,7 +240,12 @@ class RecurrentAttentionModel(ImageClassifier):
         return loss, right, figures
 
     def evaluate(self, images: Tensor) -> Mapping[str, Tensor]:
-        """Class scores [B, K]: mean policy, sampled, averaged over 10 samples, and step by step."""
+        """Compute class scores [B, K] for each of `protocols`.
+
+        "error" uses the mean policy, "error_sampled" one rollout with sampled locations,
+        "error_averaged" the mean over `AVERAGED_ROLLOUTS` such rollouts, and "error_after_t" the
+        mean policy after glimpse t.
+        """
         path = self.look(images, 1, self.evaluation_generator, mean_policy=True, every_step=True)
         _, height, width = self.image_shape
         seen = share_of_pixels_seen(path.locations, self.sensor.size, height, width)
@@ -241,32 +254,33 @@ class RecurrentAttentionModel(ImageClassifier):
         probabilities = sampled.softmax(-1).unflatten(0, (AVERAGED_ROLLOUTS, -1))
         return {
             "error": path.logits[-1],
-            "error_sampled": probabilities[0],  # each rollout alone is a sample
+            "error_sampled": probabilities[0],  # the first of the rollouts
             "error_averaged": probabilities.mean(0),
             **{f"error_after_{t}": logits for t, logits in enumerate(path.logits[:-1], start=1)},
         }
 
     def on_test_epoch_end(self) -> None:
-        """Log the errors, and the share of pixels seen in full resolution."""
+        """Log the error rates, and the share of pixels that were seen in full resolution."""
         super().on_test_epoch_end()
         self.log("test/pixels_seen", self.pixels_seen.compute())
         self.pixels_seen.reset()
 
     def predict_step(self, batch: LabelledImages, batch_idx: int) -> GlimpseTrace:
-        """What the mean policy did, for people to look at."""
+        """Trace a rollout of the mean policy, for pictures."""
         images, labels = batch
         path = self.look(images, 1, self.evaluation_generator, mean_policy=True, every_step=True)
         probabilities = path.logits.softmax(-1).float()  # NumPy has no bfloat16
         return GlimpseTrace(images.float(), labels, path.locations.float(), probabilities)
 
     def setup(self, stage: str) -> None:
-        """Check that σ's schedule has an end, and compile what training repeats."""
+        """Check that σ's schedule has an end, and compile the training rollout if asked to."""
         super().setup(stage)
         if stage != "fit":
             return
         if len({*self.std_range}) == 2 and (self.trainer.max_epochs or 0) < 1:
             raise ConfigurationError(
-                "std_end is reached in the last epoch: give trainer.max_epochs"
+                "std_end is reached in the last epoch, so its number is needed: set "
+                "trainer.max_epochs"
             )
         if not self.compiled:
             return
@@ -279,7 +293,7 @@ class RecurrentAttentionModel(ImageClassifier):
         self.training_rollout = torch.compile(self.roll_out, fullgraph=True, dynamic=False)
 
     def on_train_epoch_start(self) -> None:
-        """Set this epoch's σ. It is in the checkpoint, since a resume may skip this hook."""
+        """Set this epoch's σ. The checkpoint holds it, because a resume may skip this hook."""
         first, last = self.std_range
         progress = self.current_epoch / max(1, (self.trainer.max_epochs or 1) - 1)
         self.std.fill_(first + (last - first) * min(1.0, progress))
@@ -298,7 +312,11 @@ class RecurrentAttentionModel(ImageClassifier):
         self.evaluation_generator = self.random_stream("ram locations predict", 0)
 
     def clipped_apart(self) -> list[list[nn.Parameter]]:
-        """The locator and the rest, so that REINFORCE's noise scales down its own step only."""
+        """The locator and the other parameters, which are clipped separately.
+
+        The locator's gradient is noisy. Its norm would otherwise also scale down the gradients of
+        the other parameters.
+        """
         locator = list(self.locator.parameters())
         inside = {id(parameter) for parameter in locator}
         return [locator, [each for each in self.parameters() if id(each) not in inside]]

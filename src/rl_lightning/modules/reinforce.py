@@ -1,4 +1,4 @@
-"""REINFORCE, with each step of the lecture's variance reduction a switch of its own."""
+"""REINFORCE, with an option for each step of the lecture's variance reduction."""
 
 from typing import Any, ClassVar, Literal
 
@@ -22,23 +22,23 @@ Baseline = Literal["none", "moving_average", "value"]
 
 
 class Reinforce(PolicyGradient):
-    """∇J(θ) ≈ (1/m) Σ_τ Σ_t (ψ_t − b) ∇_θ log π_θ(a_t | s_t) over m whole trajectories τ.
+    """Ascends ∇J(θ) ≈ (1/m) Σ_τ Σ_t (ψ_t − b) ∇_θ log π_θ(a_t | s_t) over m trajectories τ.
 
-    The ladder: ψ_t is the return r(τ) of the whole trajectory, the reward to go
-    Σ_{t' ≥ t} r_{t'}, or the discounted reward to go Σ_{t' ≥ t} γ^{t'−t} r_{t'}; b is 0,
-    the moving average of ψ over all trajectories before this batch, or V_φ(s_t).
+    Trajectories are whole episodes. ψ_t is the return r(τ) of the whole trajectory, the reward to
+    go Σ_{t' ≥ t} r_{t'}, or the discounted reward to go Σ_{t' ≥ t} γ^{t'−t} r_{t'}. b is 0, or
+    V_φ(s_t), or the moving average of ψ over the trajectories of all earlier batches.
 
     Source: the lecture's REINFORCE and its variance reduction; Williams 1992.
 
     Args:
-        environment: What is known of the environment; the command line takes it from the data.
-        returns: ψ: "trajectory", "reward_to_go" or "discounted", which takes γ from the data.
-        baseline: b: "none", "moving_average" or "value".
-        baseline_decay: Share of the moving average that an update keeps.
+        environment: Spaces of the environment; the command line takes them from the datamodule.
+        returns: ψ, one of "trajectory", "reward_to_go" and "discounted". γ is the datamodule's.
+        baseline: b, one of "none", "moving_average" and "value".
+        baseline_decay: Weight of the old moving average in an update of it.
         policy_options: See `PolicyGradient`.
 
     Raises:
-        ConfigurationError: If a value is out of range or no network fits.
+        ConfigurationError: If an argument is out of range or the network does not fit.
     """
 
     algorithm = "reinforce"
@@ -58,13 +58,13 @@ class Reinforce(PolicyGradient):
         if baseline == "value":
             self.add_critic()
         if not 0 <= baseline_decay < 1:
-            raise ConfigurationError(f"baseline_decay is {baseline_decay}: it lies in [0, 1)")
+            raise ConfigurationError(f"baseline_decay is {baseline_decay}: choose it in [0, 1)")
         self.kind_of_returns = returns
         self.baseline = baseline
         self.average = MovingAverage(baseline_decay) if baseline == "moving_average" else None
 
     def losses(self, batch: Rollout) -> Losses:
-        """The parts of the loss of whole trajectories; the policy's a mean over trajectories."""
+        """Compute the terms of the loss. The policy's term is a mean over trajectories."""
         mask = batch.mask
         observations = batch.observations[:-1][mask]
         returns = self.returns(batch)
@@ -84,7 +84,7 @@ class Reinforce(PolicyGradient):
         )
 
     def returns(self, batch: Rollout) -> Tensor:
-        """ψ_t [T, N] in units of `return_scale`."""
+        """Compute ψ_t [T, N] in units of `return_scale`."""
         rewards = batch.rewards / self.return_scale
         if self.kind_of_returns == "trajectory":
             return trajectory_returns(rewards, batch.ends)
@@ -93,14 +93,14 @@ class Reinforce(PolicyGradient):
         return discounted_rewards_to_go(rewards, batch.discounts, batch.ends)
 
     def baselines(self, observations: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
-        """b for each step, and the loss that V_φ learns from.
+        """Compute b for each step, and the loss of V_φ.
 
         Args:
             observations: [B, *observation_shape].
             returns: ψ [B].
 
         Returns:
-            b [B] or [], without gradient, and a loss [].
+            b [B] or [], without gradient, and the loss [], which is 0 without V_φ.
         """
         none = returns.new_zeros(())
         if self.average is not None:
@@ -112,7 +112,11 @@ class Reinforce(PolicyGradient):
         return values.detach(), (returns - values).square().mean()
 
     def learn_statistics(self, batch: Rollout, returns: Tensor) -> None:
-        """Update the moving average too: after the loss, since b of its own batch has a bias."""
+        """Update the moving average as well.
+
+        This is done after the loss, because a baseline that includes the returns of its own batch
+        biases the gradient.
+        """
         if self.average is not None:
             self.average.update(returns[batch.mask] * self.return_scale)
         super().learn_statistics(batch, returns)

@@ -22,18 +22,19 @@ from rl_lightning.runtime.errors import ConfigurationError
 class ValueIteration(Agent):
     """The lecture's value iteration: Q_{i+1}(s, a) = E[r + γ max_a' Q_i(s', a')].
 
-    One update is one sweep over all states and actions at once, and reads the whole
-    dynamics; nothing is experienced. A sweep is written as an SGD step of size 1 along
-    the Bellman error Q_i − Q_{i+1}, of which Q-learning's steps are noisy samples, so the
-    Trainer counts it as any other update. `train/residual` is max |Q_{i+1} − Q_i|: stop
-    by it with EarlyStopping. `train/greedy_value`, at the end of an epoch, is what the
-    greedy policy is worth from the start, exactly; it needs at most
-    `bellman.EXACT_STATES` states.
+    One update is one sweep over all states and actions. It uses the dynamics and no experience.
+    A sweep is written as an SGD step with learning rate 1 and the gradient Q_i − Q_{i+1}, so that
+    the Trainer counts it like any other update. (The steps of Q-learning are noisy samples of this
+    gradient.)
+
+    `train/residual` is max |Q_{i+1} − Q_i|, which EarlyStopping can use as its criterion.
+    `train/greedy_value` is the exact expected return of the greedy policy from the initial states.
+    It is logged at the end of each epoch if there are at most `bellman.EXACT_STATES` states.
 
     Source: Bellman 1957; Sutton and Barto 2018, section 4.4.
 
     Args:
-        environment: What is known of the environment; the command line takes it from the data.
+        environment: Spaces of the environment; the command line takes them from the datamodule.
 
     Raises:
         ConfigurationError: If observations or actions are not discrete.
@@ -51,13 +52,13 @@ class ValueIteration(Agent):
         self.action_values = nn.Parameter(action_table(environment))
 
     def sweep(self, dynamics: Dynamics) -> Tensor:
-        """Q_{i+1} [S, A] of all states and actions."""
+        """Compute Q_{i+1} [S, A] from Q_i."""
         return optimality_sweep(dynamics, self.action_values)
 
     @torch.no_grad()
     def training_step(self, batch: Dynamics) -> None:
-        """One sweep."""
-        # In place, because the table may be the largest thing in memory.
+        """Do one sweep."""
+        # Computed in place, because the table may take most of the memory.
         error = self.sweep(batch).neg_().add_(self.action_values)
         self.log("train/residual", torch.linalg.vector_norm(error, torch.inf), batch_size=1)
         self.action_values.grad = error
@@ -68,23 +69,23 @@ class ValueIteration(Agent):
         self.log("train/sweeps", float(self.trainer.global_step), batch_size=1)
         if self.trainer.is_last_batch and len(self.action_values) <= EXACT_STATES:
             values = exact_values(batch, greedy_policy(self.action_values))
-            begun = batch.initial > 0  # 0 · −∞ is no number
+            begun = batch.initial > 0  # without the other states, because 0 · −∞ is NaN
             self.log("train/greedy_value", values[begun] @ batch.initial[begun], batch_size=1)
 
     def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
-        """The greedy action, with or without exploration."""
+        """Act greedily, with or without exploration."""
         return self.action_values[observations].argmax(dim=1)
 
     def values(self, observations: Tensor) -> Tensor:
-        """max_a Q(s, a)."""
+        """The values V(s) = max_a Q(s, a) [B]."""
         return self.action_values[observations].amax(dim=1)
 
 
 class PolicyEvaluation(ValueIteration):
-    """What the uniform random policy is worth: Q_{i+1}(s, a) = E[r + γ Σ_a' Q_i(s', a') / A].
+    """Evaluates the uniform random policy: Q_{i+1}(s, a) = E[r + γ Σ_a' Q_i(s', a') / A].
 
-    The lecture's other picture. `act` is greedy in these values: one step of policy
-    improvement, which in a grid world is often enough.
+    `act` is greedy with respect to these values. This is one step of policy improvement, which
+    is often enough in a grid world.
 
     Source: Sutton and Barto 2018, section 4.1 and figure 4.1.
     """
@@ -92,12 +93,12 @@ class PolicyEvaluation(ValueIteration):
     algorithm = "policy_evaluation"
 
     def sweep(self, dynamics: Dynamics) -> Tensor:
-        """Q_{i+1} [S, A] of all states and actions."""
+        """Compute Q_{i+1} [S, A] from Q_i."""
         return expectation_sweep(dynamics, self.action_values, uniform_policy(dynamics))
 
 
 def action_table(environment: EnvironmentSpec, value: float = 0.0) -> Tensor:
-    """A table Q(s, a) [S, A] float64, filled with `value`.
+    """Make a table Q(s, a) [S, A] float64, filled with `value`.
 
     Raises:
         ConfigurationError: If observations or actions are not discrete.
@@ -105,7 +106,7 @@ def action_table(environment: EnvironmentSpec, value: float = 0.0) -> Tensor:
     states, actions = environment["num_observations"], environment["num_actions"]
     if states is None or actions is None:
         raise ConfigurationError(
-            f"{environment['env_id']} has no table: tables need Discrete observations and "
-            "actions, such as FrozenLake-v1's; use DQN where states are many"
+            f"{environment['env_id']} has no table: tables need Discrete observations and actions "
+            "as in FrozenLake-v1; use DQN for other environments"
         )
     return torch.full((states, actions), value, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Networks: bodies that turn observations into features, and the Q-network's heads."""
+"""Network bodies, which compute features from observations."""
 
 import itertools
 import math
@@ -15,17 +15,18 @@ from rl_lightning.runtime.errors import ConfigurationError
 NetworkName = Literal["mlp", "atari_2013", "nature"]
 Activation = Literal["relu", "tanh"]
 
-SMALLEST_IMAGE = 36  # what the three convolutions of the Nature network need
+SMALLEST_IMAGE = 36  # pixels per side that the three convolutions of the Nature network need
 
 
 class MLP(nn.Sequential):
-    """Fully connected layers, an activation after each: [B, *shape] → [B, features].
+    """Fully connected layers with an activation after each: [B, *shape] → [B, features].
 
     Args:
-        observation_shape: Of one observation, of any number of dimensions.
+        observation_shape: Of one observation, with any number of dimensions.
         hidden_sizes: Units of each layer.
-        activation: After each layer.
-        num_observations: Of a Discrete observation space, which enters one-hot; else None.
+        activation: Activation after each layer.
+        num_observations: Size of a Discrete observation space, whose observations are encoded
+            one-hot; else None.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class MLP(nn.Sequential):
         num_observations: int | None = None,
     ) -> None:
         if min(hidden_sizes, default=1) < 1:
-            raise ConfigurationError(f"hidden_sizes are {[*hidden_sizes]}: each is at least 1")
+            raise ConfigurationError(f"hidden_sizes are {[*hidden_sizes]}: make each at least 1")
         sizes = [num_observations or math.prod(observation_shape), *hidden_sizes]
         layers: list[nn.Module] = [
             Flatten() if num_observations is None else OneHot(num_observations)
@@ -89,21 +90,22 @@ Body = MLP | AtariNetwork2013 | NatureNetwork
 
 
 class Cast(nn.Module):
-    """Observations of any dtype to the floats that the network's weights are.
+    """Converts observations of any dtype to the dtype of the network's weights.
 
-    Bytes are scaled from [0, 255] to [0, 1], as late as this, so that they are moved and kept
-    as bytes. Floats, which a normaliser may have made, keep their scale.
+    Bytes are also scaled from [0, 255] to [0, 1]. This is done here, in the network, so that
+    observations are stored and moved between devices as bytes. Floats are not scaled, because a
+    normaliser may already have scaled them.
     """
 
     like: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        # Has the dtype of the weights under every precision of the Trainer.
+        # A buffer has the dtype of the weights under every precision of the Trainer.
         self.register_buffer("like", torch.empty(0), persistent=False)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Cast and scale."""
+        """Convert and scale."""
         floats = observations.to(self.like.dtype)
         return floats / 255.0 if observations.dtype == torch.uint8 else floats
 
@@ -112,9 +114,9 @@ class Flatten(Cast):
     """Observations [B, *shape] → [B, features]; a shape of () becomes one feature."""
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Cast, scale and flatten all but the batch."""
+        """Convert, scale and flatten all dimensions except the batch."""
         if observations.ndim == 2 and observations.dtype == self.like.dtype:
-            return observations  # the usual case, spared three calls at every forward pass
+            return observations  # the usual case, in which the operations below change nothing
         return super().forward(observations).reshape(len(observations), -1)
 
 
@@ -126,22 +128,22 @@ class OneHot(Cast):
         self.number = number
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Encode."""
+        """Encode the observations."""
         return super().forward(functional.one_hot(observations.long(), self.number))
 
 
 class Images(Cast):
     """Images [B, C, H, W] or [B, H, W, C] of any dtype → [B, C, H, W] float.
 
-    Channels come to stand innermost in memory, which convolutions on the CPU learn from in
-    two thirds of the time.
+    The result has the memory format `channels_last`, with which convolutions on the CPU take two
+    thirds of the time.
 
     Args:
-        network: Name of the network, for errors.
-        observation_shape: (C, H, W), (H, W, C) or, of one channel, (H, W).
+        network: Name of the network, for error messages.
+        observation_shape: (C, H, W), (H, W, C), or (H, W) for images with one channel.
 
     Raises:
-        ConfigurationError: If they are no images of at least 36 × 36 pixels.
+        ConfigurationError: If the observations are not images of at least 36 × 36 pixels.
     """
 
     def __init__(self, network: str, observation_shape: Sequence[int]) -> None:
@@ -150,7 +152,7 @@ class Images(Cast):
         if len(shape) not in (2, 3) or sorted(shape)[-2] < SMALLEST_IMAGE:
             raise ConfigurationError(_no_images(network, shape))
         self.one_channel = len(shape) == 2
-        # Gymnasium's images have their channels last, stacks of frames have them first.
+        # Gymnasium's images have their channels last, and stacks of frames have them first.
         self.channels_last = len(shape) == 3 and shape[2] == min(shape) and shape[0] != min(shape)
         if self.one_channel:
             shape = (1, *shape)
@@ -161,7 +163,7 @@ class Images(Cast):
             raise ConfigurationError(_no_images(network, tuple(observation_shape)))
 
     def pixels_after(self, *layers: tuple[int, int]) -> int:
-        """Pixels that convolutions of (kernel_size, stride) leave of an image."""
+        """Pixels of an image after convolutions with the given (kernel_size, stride)."""
         height, width = self.height, self.width
         for kernel_size, stride in layers:
             height = (height - kernel_size) // stride + 1
@@ -169,7 +171,7 @@ class Images(Cast):
         return height * width
 
     def forward(self, images: Tensor) -> Tensor:
-        """Bring channels to the front, cast and scale."""
+        """Move the channels to dimension 1, convert and scale."""
         if self.one_channel:
             images = images.unsqueeze(1)
         if self.channels_last:
@@ -178,14 +180,14 @@ class Images(Cast):
 
 
 class FullPrecisionLinear(nn.Linear):
-    """A linear layer outside of autocast.
+    """A linear layer without autocast.
 
-    In mixed precision bodies compute in 16 bits; values, targets and log-probabilities are
-    differences of near numbers and stay in the dtype of the weights.
+    In mixed precision the bodies compute in 16 bits. Losses subtract nearly equal values, targets
+    and log-probabilities, so the last layers compute in the dtype of the weights.
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B, in_features] → [B, out_features]."""
+        """Map [B, in_features] → [B, out_features]."""
         if not torch.is_autocast_enabled(features.device.type):
             return super().forward(features)
         with torch.autocast(features.device.type, enabled=False):
@@ -194,7 +196,7 @@ class FullPrecisionLinear(nn.Linear):
 
 def _no_images(network: str, shape: tuple[int, ...]) -> str:
     return (
-        f"network {network} takes images of at least {SMALLEST_IMAGE} x {SMALLEST_IMAGE} pixels, "
+        f"network {network} needs images of at least {SMALLEST_IMAGE} x {SMALLEST_IMAGE} pixels, "
         f"and the observations have shape {shape}: use network mlp"
     )
 
@@ -205,10 +207,10 @@ def make_body(
     hidden_sizes: Sequence[int],
     activation: Activation = "relu",
 ) -> Body:
-    """The network that turns this environment's observations into `features` features.
+    """Make the network body for an environment's observations.
 
     Raises:
-        ConfigurationError: If there is no such network for its observations.
+        ConfigurationError: If the network does not fit the observations.
     """
     shape = environment["observation_shape"]
     if network == "atari_2013":
@@ -219,7 +221,7 @@ def make_body(
 
 
 def initialise_orthogonally(module: nn.Module, gain: float = math.sqrt(2)) -> None:
-    """Orthogonal weights times `gain` and zero biases in every layer (Saxe et al. 2014)."""
+    """Set the weights of every layer orthogonal times `gain`, and the biases 0 (Saxe 2014)."""
     for layer in module.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
             nn.init.orthogonal_(layer.weight, gain)

@@ -1,8 +1,8 @@
-"""The parts of the Recurrent Attention Model (Mnih et al. 2014, section 3 and 4.1).
+"""The parts of the Recurrent Attention Model (Mnih et al. 2014, sections 3 and 4.1).
 
-N is the number of rollouts: one for each image, or M for each in Monte-Carlo training.
-Locations are (x, y) in [−1, 1]²: (−1, −1) is the image's top left corner, (0, 0) its
-centre, x runs along the columns and y along the rows.
+N is the number of rollouts, which is one for each image, or M for each image in Monte-Carlo
+training. Locations are (x, y) in [−1, 1]². (−1, −1) is the image's top left corner and (0, 0) its
+centre; x is the direction of the columns and y that of the rows.
 """
 
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -20,7 +20,7 @@ InitialWeights = Literal["torch", "identity"]
 
 
 def glimpse_centres(locations: Tensor, height: int, width: int) -> Tensor:
-    """The pixel corner (x, y) nearest to each location: 0 … width, 0 … height.
+    """Round each location to the nearest pixel corner (x, y), from 0 to width and height.
 
     Args:
         locations: [..., 2] in [−1, 1].
@@ -28,15 +28,15 @@ def glimpse_centres(locations: Tensor, height: int, width: int) -> Tensor:
         width: Columns of the image.
 
     Returns:
-        [..., 2] int64. A patch of width w then covers the columns
-        x − w // 2 … x − w // 2 + w − 1, and the rows likewise.
+        [..., 2] int64. A patch of width w at this corner covers the columns from x − w // 2 to
+        x − w // 2 + w − 1. For rows it is the same with y.
     """
     size = locations.new_tensor([width, height])
     return torch.round((locations + 1) / 2 * size).long()
 
 
 def share_of_pixels_seen(locations: Tensor, size: int, height: int, width: int) -> Tensor:
-    """Share of an image's pixels inside at least one `size` × `size` patch.
+    """Compute the share of an image's pixels that are inside at least one `size` × `size` patch.
 
     Args:
         locations: [T, N, 2].
@@ -58,15 +58,15 @@ def share_of_pixels_seen(locations: Tensor, size: int, height: int, width: int) 
 
 
 class GlimpseSensor(nn.Module):
-    """ρ(x, l): square patches around a location, each twice as wide as the last.
+    """ρ(x, l): square patches around a location, each twice as wide as the one before.
 
-    All are brought to `size` × `size` by averaging; what lies outside the image is zero.
-    Patches are gathered from a strided view of the padded image, so that nothing
-    runs image by image.
+    All patches are reduced to `size` × `size` pixels by averaging. Pixels outside the image are
+    0. Patches are gathered from a strided view of the padded images, without a Python loop over
+    images.
     """
 
     def __init__(self, image_shape: tuple[int, ...], size: int = 8, num_scales: int = 1) -> None:
-        """Check that the patches make sense for the image.
+        """Compute the padding, and check that the patches fit the image.
 
         Args:
             image_shape: (C, H, W).
@@ -74,13 +74,12 @@ class GlimpseSensor(nn.Module):
             num_scales: Number of patches.
 
         Raises:
-            ConfigurationError: If the widest patch exceeds the padded image.
+            ConfigurationError: If the widest patch is larger than the padded image.
         """
         super().__init__()
         if size < 1 or num_scales < 1:
             raise ConfigurationError(
-                f"a glimpse needs glimpse_size and num_scales of at least 1, not {size} and "
-                f"{num_scales}"
+                f"glimpse_size is {size} and num_scales is {num_scales}: make both at least 1"
             )
         channels, self.height, self.width = image_shape
         self.size = size
@@ -89,7 +88,7 @@ class GlimpseSensor(nn.Module):
         self.padding = (self.widest + 1) // 2
         self.num_features = channels * num_scales * size * size
         smallest = min(self.height, self.width)
-        if self.widest > 2 * smallest:  # half an image of padding on every side
+        if self.widest > 2 * smallest:  # the padding is at most half an image on every side
             raise ConfigurationError(
                 f"glimpse_size {size} with num_scales {num_scales} makes a glimpse of "
                 f"{self.widest} pixels, larger than the image of {self.width}x{self.height} with "
@@ -97,35 +96,35 @@ class GlimpseSensor(nn.Module):
             )
 
     def pad(self, images: Tensor) -> Tensor:
-        """Surround images [B, C, H, W] with the zeros that glimpses over the border see."""
+        """Pad images [B, C, H, W] with zeros, so that glimpses can extend beyond the border."""
         return F.pad(images, [self.padding] * 4)
 
     def forward(self, padded: Tensor, locations: Tensor, rows: Tensor) -> Tensor:
-        """Look.
+        """Extract the patches at each location.
 
         Args:
             padded: [B, C, H + 2·padding, W + 2·padding], from `pad`.
             locations: [N, 2] in [−1, 1].
-            rows: [N] int64, the image of each location.
+            rows: [N] int64, the index of each location's image.
 
         Returns:
-            [N, num_scales, C, size, size], narrowest first.
+            [N, num_scales, C, size, size], the narrowest patch first.
         """
         x, y = glimpse_centres(locations, self.height, self.width).unbind(-1)
         patches = []
         for scale in range(self.num_scales):
             width = self.size << scale
             corner = self.padding - width // 2
-            windows = padded.unfold(2, width, 1).unfold(3, width, 1)  # a view
+            windows = padded.unfold(2, width, 1).unfold(3, width, 1)  # a view, without a copy
             patch = windows[rows, :, y + corner, x + corner]
             patches.append(F.avg_pool2d(patch, 1 << scale) if scale else patch)
         return torch.stack(patches, dim=1)
 
 
 class GlimpseNetwork(nn.Module):
-    """g = ReLU(W_g ReLU(W_ρ ρ) + W_l ReLU(W_x l) + b): what was seen, and where.
+    """g = ReLU(W_g ReLU(W_ρ ρ) + W_l ReLU(W_x l) + b), from a glimpse ρ and its location l.
 
-    With the initial weights "identity" they are as He et al. (2015) draw them for ReLUs.
+    The initial weights "identity" mean those of He et al. (2015) for ReLUs here.
     """
 
     def __init__(
@@ -138,26 +137,25 @@ class GlimpseNetwork(nn.Module):
         super().__init__()
         self.what = nn.Linear(num_features, hidden_size)
         self.where = nn.Linear(2, hidden_size)
-        self.merge = nn.Linear(2 * hidden_size, output_size)  # both of the sum's matrices at once
+        self.merge = nn.Linear(2 * hidden_size, output_size)  # W_g and W_l in one matrix
         if initial_weights == "identity":
             for layer in (self.what, self.where, self.merge):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
 
     def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
-        """Glimpses [N, num_features] at locations [N, 2] to [N, output_size]."""
+        """Map glimpses [N, num_features] at locations [N, 2] → [N, output_size]."""
         seen = torch.cat([self.what(glimpses), self.where(locations)], dim=-1)
-        hidden: Tensor = self.merge(
-            seen.relu_()
-        )  # in place: half the memory, and the cache is small
+        hidden: Tensor = self.merge(seen.relu_())  # in place, which halves the memory
         return hidden.relu_()
 
 
 class RecurrentCore(nn.Module):
-    """h_t = ReLU(W_h h_{t−1} + W_g g_t + b): the paper's core for classification.
+    """h_t = ReLU(W_h h_{t−1} + W_g g_t + b), the paper's core for classification.
 
-    With the initial weights "identity" W_h begins as that (Le, Jaitly, Hinton 2015); as torch
-    draws it, it forgets an early glimpse, and its gradient, within three steps.
+    With the initial weights "identity", W_h is initially the identity (Le, Jaitly, Hinton 2015).
+    With torch's default initialisation the influence of an early glimpse, and its gradient,
+    vanish within three steps.
     """
 
     def __init__(
@@ -170,7 +168,7 @@ class RecurrentCore(nn.Module):
             nn.init.eye_(self.from_hidden.weight)
 
     def forward(self, glimpse: Tensor, state: CoreState | None) -> CoreState:
-        """One step [N, hidden_size]; no state is h_0 = 0."""
+        """Compute h_t [N, hidden_size]. The state None means h_0 = 0."""
         hidden: Tensor = self.from_glimpse(glimpse)
         if state is not None:
             hidden = torch.addmm(hidden, state[0], self.from_hidden.weight.t())
@@ -178,20 +176,20 @@ class RecurrentCore(nn.Module):
 
 
 class LSTMCore(nn.Module):
-    """(h_t, c_t) = LSTM(g_t, h_{t−1}, c_{t−1}): the paper's core for control."""
+    """(h_t, c_t) = LSTM(g_t, h_{t−1}, c_{t−1}), the paper's core for control tasks."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
         self.cell = nn.LSTMCell(input_size, hidden_size)
 
     def forward(self, glimpse: Tensor, state: CoreState | None) -> CoreState:
-        """One step, h_t and c_t [N, hidden_size]; no state is zero."""
+        """Compute h_t and c_t [N, hidden_size]. The state None means zeros."""
         hidden, cell = self.cell(glimpse, state)
         return hidden, cell
 
 
 class Locator(nn.Module):
-    """μ_{t+1} = tanh(W_2 ReLU(W_1 h_t)): the mean of where to look next."""
+    """μ_{t+1} = tanh(W_2 ReLU(W_1 h_t)), the mean of the next location."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -199,7 +197,7 @@ class Locator(nn.Module):
         self.mean = FullPrecisionLinear(128, 2)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """h_t [N, hidden_size] to μ_{t+1} [N, 2] in (−1, 1)."""
+        """Map h_t [N, hidden_size] → μ_{t+1} [N, 2] in (−1, 1)."""
         return torch.tanh(self.mean(self.hidden(hidden).relu_()))
 
 
@@ -207,16 +205,16 @@ LocationPolicy = Literal["learned", "random", "centre"]
 
 
 class GlimpsePath(NamedTuple):
-    """One rollout of T glimpses for each of N image copies."""
+    """N rollouts of T glimpses."""
 
-    locations: Tensor  # [T, N, 2] in [−1, 1]: where the model looked
+    locations: Tensor  # [T, N, 2] in [−1, 1]
     logits: Tensor  # [T, N, K] after each glimpse; in training the last only, [1, N, K]
-    log_probs: Tensor  # [T − 1, N] of the unclamped locations, for l_2 … l_T
-    baselines: Tensor  # [T − 1, N]: the reward expected before each of them was drawn
+    log_probs: Tensor  # [T − 1, N] of the unclamped locations l_2 … l_T
+    baselines: Tensor  # [T − 1, N]: predicted reward before each of l_2 … l_T was drawn
 
 
 class GlimpseTrace(NamedTuple):
-    """A rollout to be looked at by people."""
+    """Rollouts for B images, as pictures need them."""
 
     images: Tensor  # [B, C, H, W]
     labels: Tensor  # [B]
@@ -226,25 +224,25 @@ class GlimpseTrace(NamedTuple):
 
 @runtime_checkable
 class TracesGlimpses(Protocol):
-    """A module that shows where it looks."""
+    """A module that traces its glimpses."""
 
     sensor: GlimpseSensor
 
     def predict_step(self, batch: LabelledImages, batch_idx: int) -> GlimpseTrace:
-        """Trace the glimpses at a batch of images."""
+        """Trace a rollout for a batch of images."""
         ...
 
 
 def foveated_views(sensor: GlimpseSensor, images: Tensor, locations: Tensor) -> Tensor:
-    """All that was seen up to each glimpse, every pixel at the finest resolution it was seen at.
+    """Compute the pixels seen up to each glimpse, each at the finest resolution so far.
 
     Args:
-        sensor: The model's.
+        sensor: The glimpse sensor of the model.
         images: [B, C, H, W].
         locations: [T, B, 2].
 
     Returns:
-        [T, B, C, H, W], NaN where nothing was seen yet.
+        [T, B, C, H, W], NaN for pixels that no glimpse has covered yet.
     """
     padded = sensor.pad(images)
     rows = torch.arange(len(images), device=images.device)
@@ -253,7 +251,7 @@ def foveated_views(sensor: GlimpseSensor, images: Tensor, locations: Tensor) -> 
     views = []
     for t in range(len(locations)):
         view = torch.full_like(padded, torch.nan)
-        for scale in reversed(range(sensor.num_scales)):  # finer ones lie on top
+        for scale in reversed(range(sensor.num_scales)):  # finer patches overwrite coarser ones
             width = sensor.size << scale
             offsets = torch.arange(width, device=images.device) + sensor.padding - width // 2
             for step in range(t + 1):

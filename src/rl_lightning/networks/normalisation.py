@@ -7,10 +7,10 @@ from rl_lightning.runtime.ranks import sum_over_ranks
 
 
 class RunningStatistics(nn.Module):
-    """Mean and variance of everything seen so far, over all ranks.
+    """Mean and variance of all values so far, over all ranks.
 
-    They are buffers, so they stand in the checkpoint. They change in `update` alone,
-    which only training calls: evaluation leaves them as they are.
+    They are buffers, so the checkpoint contains them. They change only in `update`. Only training
+    calls `update`, so an evaluation does not change them.
 
     Source: Chan et al. 1979, the parallel algorithm.
 
@@ -24,20 +24,21 @@ class RunningStatistics(nn.Module):
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
         super().__init__()
-        # float64: a running float32 mean stops moving once the count is large.
+        # float64, because a float32 mean stops changing once the count is large.
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("variance", torch.ones(shape, dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
     def update(self, values: Tensor) -> None:
-        """Take in `values` [B, *shape] of this rank, and those of the others.
+        """Add `values` [B, *shape] of this rank, together with those of all other ranks.
 
         Every rank must call this equally often.
         """
         assert values.shape[1:] == self.mean.shape, f"values {values.shape}, mean {self.mean.shape}"
-        # Sums about the running mean, which is the same on every rank and near the new one.
-        # For pixels float32 does, in a tenth of the time: none is larger than 255.
+        # Sums of differences from the running mean, which is equal on every rank and close to the
+        # new mean. Pixels are at most 255, so float32 is exact enough for them; it takes a tenth
+        # of the time.
         pixels = values.dtype == torch.uint8
         centre = self.mean.float() if pixels else self.mean
         centred = (values if pixels else values.double()) - centre
@@ -45,13 +46,13 @@ class RunningStatistics(nn.Module):
         sums = torch.stack([count, centred.sum(0).double(), centred.square_().sum(0).double()])
         seen, shift, squares = sum_over_ranks(sums)
         total = self.count + seen
-        divisor = total.clamp(min=1)  # a rollout may consist of resets only, the first one too
+        divisor = total.clamp(min=1)  # the first rollout may contain only resets, so total is 0
         rounded = self.mean - centre
         shift = (shift + self.count * rounded) / divisor
         squares += self.count * (self.variance + rounded.square())
         self.mean.copy_(centre + shift)
         self.variance.copy_(torch.where(total > 0, squares / divisor - shift.square(), 1.0))
-        if total.numel():  # not so for values without numbers
+        if total.numel():  # 0 if the observation shape contains a 0
             self.count.copy_(total.flatten()[0])
 
     @property
@@ -61,13 +62,13 @@ class RunningStatistics(nn.Module):
 
 
 class ReturnStatistics(RunningStatistics):
-    """Running statistics of returns, and the scale that rewards are divided by."""
+    """Running statistics of returns, with the scale that rewards are divided by."""
 
     @property
     def scale(self) -> Tensor:
-        """Their σ [], but at least a tenth of their root mean square; 1 while all are 0.
+        """The σ of returns [], but at least a tenth of their root mean square; 1 if all are 0.
 
-        Equal returns have a σ of 0, and divided by it they would have no bound.
+        Equal returns have a σ of 0, so a division by σ alone would give infinite rewards.
         """
         root_mean_square = (self.variance + self.mean.square()).sqrt()
         scale = torch.maximum(self.variance.clamp(min=0).sqrt(), root_mean_square / 10)
@@ -75,11 +76,11 @@ class ReturnStatistics(RunningStatistics):
 
 
 class ObservationNormaliser(RunningStatistics):
-    """Observations [B, *shape] to zero mean and unit variance, clipped.
+    """Scales observations [B, *shape] to zero mean and unit variance, and clips them.
 
     Args:
         shape: Of one observation.
-        clip: Largest size of what goes out.
+        clip: Largest absolute value of the result.
     """
 
     def __init__(self, shape: tuple[int, ...], clip: float = 10.0) -> None:
@@ -87,18 +88,18 @@ class ObservationNormaliser(RunningStatistics):
         self.clip = clip
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Normalise with the statistics as they stand."""
-        if observations.dtype == torch.bool:  # torch cannot subtract from those
+        """Normalise with the current statistics, without an update."""
+        if observations.dtype == torch.bool:  # torch has no subtraction for bool
             observations = observations.float()
         centred = (observations - self.mean.float()) / self.std
         return centred.clamp(-self.clip, self.clip)
 
 
 class MovingAverage(nn.Module):
-    """Exponential moving average of scalars over all ranks, unbiased from the first batch on.
+    """Exponential moving average of scalars over all ranks, with bias correction.
 
     Args:
-        decay: Share of the past that a batch leaves.
+        decay: Weight of the old average in an update.
     """
 
     total: Tensor
@@ -117,7 +118,7 @@ class MovingAverage(nn.Module):
 
     @torch.no_grad()
     def update(self, values: Tensor) -> None:
-        """Take in the mean of `values` [B], those of all ranks together."""
+        """Update with the mean of `values` [B] over all ranks."""
         sum_, count = sum_over_ranks(
             torch.stack([values.double().sum(), self.total.new_tensor(values.numel())])
         )

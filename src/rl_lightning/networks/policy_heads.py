@@ -1,4 +1,4 @@
-"""What a stochastic policy draws its actions from."""
+"""Heads of stochastic policies, which compute the distribution of actions from features."""
 
 import math
 
@@ -18,14 +18,14 @@ class CategoricalHead(nn.Module):
         self.linear = FullPrecisionLinear(features, num_actions)
 
     def forward(self, features: Tensor) -> Distribution:
-        """π(· | s)."""
+        """The distribution π(· | s)."""
         return Categorical(logits=self.linear(features), validate_args=False)
 
     def act(self, features: Tensor, generator: torch.Generator | None) -> Tensor:
-        """An action of each copy [B], drawn from `generator`; the mode without one.
+        """Draw an action for each row [B] with `generator`; without one, take the mode.
 
-        The largest of the logits plus Gumbel noise is distributed as their softmax, which
-        need not be computed (Gumbel 1954); torch's own `sample` takes no generator.
+        The argmax of logits plus Gumbel noise has the distribution softmax(logits) (Gumbel 1954).
+        torch's own `sample` cannot be used, because it has no argument for a generator.
         """
         logits: Tensor = self.linear(features)
         if generator is not None:
@@ -37,16 +37,18 @@ class CategoricalHead(nn.Module):
 class GaussianHead(nn.Module):
     """Features [B, F] → a diagonal Gaussian over actions [B, *action_shape].
 
-    Where a number of an action has two bounds, its mean and σ are counted in half the distance
-    between them, from the middle: features of 0 give the middle, and log σ = 0 a σ of that half.
-    log σ is a parameter of its own, the same in every state. The sample is not squashed or
-    clipped here: it is clipped where it enters the environment, and the log-probability
-    stays that of the sample.
+    If a component of the action has a lower and an upper bound, half the distance between them is
+    the unit of its mean and σ, and the middle between them is the origin of its mean. So features
+    of 0 give the middle, and log σ = 0 gives a σ of half the distance. log σ is a parameter that
+    does not depend on the state.
+
+    Samples are not squashed or clipped here. They are clipped just before the environment step,
+    and the log-probability is that of the unclipped sample.
 
     Args:
         features: F.
-        environment: Shape and bounds of its actions.
-        initial_log_std: log σ at first, in half the distance between the bounds.
+        environment: Its spec has the shape and bounds of actions.
+        initial_log_std: Initial log σ, where the unit of σ is half the distance between bounds.
     """
 
     centre: Tensor
@@ -58,7 +60,8 @@ class GaussianHead(nn.Module):
         low = torch.tensor(environment["action_low"]).view(self.action_shape)
         high = torch.tensor(environment["action_high"]).view(self.action_shape)
         half = high / 2 - low / 2
-        # Bounds of the largest number that a float can be mean none, and σ must not be 0.
+        # Some environments use the largest float as a bound, which means that there is none, and
+        # the square is then infinite. If both bounds are equal, the scale must not become 0.
         bounded = half.square().isfinite() & (half > 0)
         self.register_buffer("centre", torch.where(bounded, low / 2 + high / 2, 0.0))
         self.register_buffer("scale", torch.where(bounded, half, 1.0))
@@ -66,13 +69,13 @@ class GaussianHead(nn.Module):
         self.log_std = nn.Parameter(torch.full(self.action_shape, initial_log_std))
 
     def forward(self, features: Tensor) -> Distribution:
-        """π(· | s)."""
+        """The distribution π(· | s)."""
         mean = self._mean(features)
         normal = Normal(mean, self._std.expand_as(mean), validate_args=False)
         return Independent(normal, len(self.action_shape), validate_args=False)
 
     def act(self, features: Tensor, generator: torch.Generator | None) -> Tensor:
-        """An action of each copy [B, *action_shape], drawn from `generator`; the mode without."""
+        """Draw an action for each row [B, *action_shape]; without `generator`, take the mode."""
         mean = self._mean(features)
         if generator is None:
             return mean
@@ -91,7 +94,7 @@ class GaussianHead(nn.Module):
 def make_head(
     environment: EnvironmentSpec, features: int, initial_log_std: float
 ) -> CategoricalHead | GaussianHead:
-    """The head for this environment's actions."""
+    """Make the head for an environment's action space."""
     num_actions = environment["num_actions"]
     if num_actions is not None:
         return CategoricalHead(features, num_actions)

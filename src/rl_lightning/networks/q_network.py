@@ -1,4 +1,4 @@
-"""The Q-network: a body, and an output for each action."""
+"""The Q-network, which is a body with one output for each action."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from rl_lightning.networks.bodies import Body, FullPrecisionLinear
 
 
 class QNetwork(nn.Module):
-    """One output an action: [B, *observation_shape] → [B, A].
+    """Maps observations [B, *observation_shape] → Q-values [B, A], one for each action.
 
     With `dueling`, Q = V + A − mean A over actions (Wang et al. 2016, equation 9).
     """
@@ -19,7 +19,7 @@ class QNetwork(nn.Module):
         self.value = FullPrecisionLinear(body.features, 1) if dueling else None
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Q-values of every action."""
+        """Compute the Q-values of all actions."""
         features = self.body(observations)
         q_values: Tensor = self.advantages(features)
         if self.value is None:

@@ -1,4 +1,4 @@
-"""Optimizers that torch does not have."""
+"""Optimizers that are not in torch."""
 
 from rl_lightning.optimizers.rmsprop_tf import RMSpropTF
 

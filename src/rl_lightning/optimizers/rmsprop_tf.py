@@ -1,4 +1,4 @@
-"""RMSprop as A2C was tuned with."""
+"""TensorFlow's variant of RMSprop, for which A2C's published settings were tuned."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,16 +10,16 @@ from torch.optim.optimizer import ParamsT
 
 
 class RMSpropTF(Optimizer):
-    """RMSprop as TensorFlow writes it: θ ← θ − lr · g / √(v + ε), with v beginning at 1.
+    """RMSprop as in TensorFlow: θ ← θ − lr · g / √(v + ε), where v is initially 1.
 
-    torch's divides by √v + ε and begins at 0, so its first steps are many times longer,
-    and A2C's published settings fall apart under it.
+    torch's RMSprop divides by √v + ε, and its v is initially 0. Its first steps are therefore
+    many times larger, and A2C does not learn with its published settings.
 
     Args:
         params: Parameters or groups of them.
         lr: Learning rate.
         alpha: Decay of the running mean v of squared gradients.
-        eps: ε, inside the root.
+        eps: ε, inside the square root.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class RMSpropTF(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update."""
+        """Do one optimizer step."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -1,1 +1,1 @@
-"""Rings of past experience, and what is drawn from them."""
+"""Replay ring buffers, prioritised sampling, and the files of a replay."""

@@ -1,4 +1,4 @@
-"""A replay ring for stacks of frames, one frame a row."""
+"""A replay ring for stacked frames that stores one frame per row."""
 
 import numpy as np
 import torch
@@ -9,19 +9,20 @@ from rl_lightning.replay.ring import IndexArray, ReplayRing
 
 
 class FrameRing(ReplayRing):
-    """A ReplayRing whose observations are the last frames of each copy, stacked.
+    """A ReplayRing for observations that are stacks of the last frames.
 
-    A stack shares all but its newest frame with the stack before, so that frame alone is
-    kept, with the row's age: the steps since its game's true reset. Stacks are rebuilt by
-    gathering; frames from before the reset are 0, as the environment gave them. That is
-    exact at every row, and a million transitions of Atari take 7.1 GB in place of 28 GB.
+    A stack has only one frame that is not in the stack before, its newest one. So only this frame
+    is stored, together with the row's age, which is the number of steps since its episode's reset.
+    A stack is rebuilt by gathering its frames. Frames older than the age are 0, because the
+    environment also fills stacks with 0 after a reset. Every stack is rebuilt exactly. One million
+    Atari transitions take 7.1 GB in place of 28 GB.
 
     Args:
-        capacity: Transitions to keep, over all copies.
+        capacity: Transitions to keep, over all environment copies.
         num_envs: N.
         stack: Frames of an observation [stack, H, W].
         n_step: Steps of reward before the bootstrap.
-        device: Where frames and actions live.
+        device: Device of frames and actions.
     """
 
     def __init__(
@@ -35,38 +36,38 @@ class FrameRing(ReplayRing):
         self.stack = stack
         self.history = stack - 1
         super().__init__(capacity, num_envs, n_step, device)
-        self._ages = np.zeros((self.num_rows, num_envs), np.uint8)  # up to `stack`
+        self._ages = np.zeros((self.num_rows, num_envs), np.uint8)  # at most `stack`
 
     def bytes_needed(self, observation_bytes: int, action_bytes: int) -> int:
-        """Memory of the ring; `observation_bytes` are those of all frames of a stack."""
+        """Memory of the ring in bytes; `observation_bytes` is the size of a whole stack."""
         return super().bytes_needed(observation_bytes // self.stack + 1, action_bytes)
 
     def _insert_observations(self, rollout: Rollout) -> None:
         newest = rollout.observations[:, :, -1]
         if self._observations is None:
-            # A row more, which stays 0: every frame from before a reset.
+            # One more row, which is always 0 and stands for all frames from before a reset.
             shape = ((self.num_rows + 1) * self.num_envs, *newest.shape[2:])
             self._observations = torch.zeros(shape, dtype=newest.dtype, device=self.device)
             self._insert_first_stacks(rollout.observations[0])
         self._write(self._frames, newest[1:], self.inserted + 1)
         for row, is_transition in enumerate(rollout.mask.numpy(), self.inserted):
-            # What follows the row of a reset is the first observation of a game.
+            # The row after the row of a reset holds the first observation of an episode.
             older = np.minimum(self._ages[row % self.num_rows] + 1, self.stack)
             self._ages[(row + 1) % self.num_rows] = older * is_transition
 
     def _insert_first_stacks(self, stacks: Tensor) -> None:
-        """Put all frames of the first `stacks` [N, stack, H, W] into the rows up to theirs."""
+        """Write all frames of the first `stacks` [N, stack, H, W] to their row and those before."""
         self._write(self._frames, stacks.transpose(0, 1), self.inserted - self.history)
         self._ages[self.inserted % self.num_rows] = self.history
 
     @property
     def _frames(self) -> Tensor:
-        """The frames [rows, N, H, W], without the row that stays 0."""
+        """The frames [rows, N, H, W], without the row that is always 0."""
         assert self._observations is not None
         return self._observations.unflatten(0, (-1, self.num_envs))[: self.num_rows]
 
     def observations(self, rows: IndexArray, copies: IndexArray) -> Tensor:
-        """The stacks [B, stack, H, W] in `rows` [B] of `copies` [B], on the ring's device."""
+        """Stacks [B, stack, H, W] at `rows` [B] of environment copies `copies` [B]."""
         return self._latest_frames(self.stack, rows, copies)
 
     def _observations_around(
@@ -74,12 +75,12 @@ class FrameRing(ReplayRing):
     ) -> tuple[Tensor, Tensor]:
         if self.n_step > 1:
             return super()._observations_around(rows, next_rows, copies)
-        # Two neighbouring stacks have but one frame more than one stack.
+        # Two consecutive stacks together have only one frame more than a single stack.
         frames = self._latest_frames(self.stack + 1, next_rows, copies)
         return frames[:, :-1], frames[:, 1:]
 
     def _latest_frames(self, number: int, rows: IndexArray, copies: IndexArray) -> Tensor:
-        """The `number` frames [B, number, H, W] up to `rows` [B] of `copies` [B]."""
+        """The last `number` frames [B, number, H, W] up to `rows` [B] of `copies` [B]."""
         assert self._observations is not None
         back = np.arange(number - 1, -1, -1)
         frames = self.slots(rows[:, None] - back, copies[:, None])

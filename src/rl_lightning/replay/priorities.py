@@ -1,4 +1,4 @@
-"""Prioritised experience replay: rows drawn in proportion to what was still to learn from them."""
+"""Prioritised experience replay: rows are sampled in proportion to their last TD errors."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from rl_lightning.replay.ring import IndexArray, ReplayRing
 from rl_lightning.runtime.errors import ConfigurationError
 
 FloatArray = npt.NDArray[np.float64]
-SMALLEST_ERROR = 1e-6  # no row falls out of reach
+SMALLEST_ERROR = 1e-6  # added to |TD error|, so that every row has a positive probability
 
 
 class SumTree:
-    """Non-negative numbers, of which each inner node holds the sum below it.
+    """A binary tree over non-negative numbers. Each inner node holds the sum of its two children.
 
     Args:
-        size: How many numbers.
+        size: Number of leaves.
     """
 
     def __init__(self, size: int) -> None:
@@ -27,7 +27,7 @@ class SumTree:
 
     @property
     def total(self) -> float:
-        """The sum of all."""
+        """The sum of all numbers."""
         return float(self._sums[1])
 
     def __getitem__(self, indices: IndexArray) -> FloatArray:
@@ -35,7 +35,7 @@ class SumTree:
         return self._sums[indices + self._first_leaf]
 
     def __setitem__(self, indices: IndexArray, values: FloatArray | float) -> None:
-        """Set the numbers at `indices` [B] and every sum above them."""
+        """Set the numbers at `indices` [B] and update all sums above them."""
         nodes = indices + self._first_leaf
         self._sums[nodes] = values
         for _ in range(self._levels):
@@ -43,12 +43,15 @@ class SumTree:
             self._sums[nodes] = self._sums[2 * nodes] + self._sums[2 * nodes + 1]
 
     def find(self, points: FloatArray) -> IndexArray:
-        """Where the cumulated numbers pass `points` [B] in [0, total): never at a 0."""
+        """Find the first index whose cumulative sum exceeds each of `points` [B].
+
+        The points are in [0, total). An index whose number is 0 is never returned.
+        """
         nodes = np.ones(len(points), np.int64)
         rest = points.copy()
         for _ in range(self._levels):
             left, right = self._sums[2 * nodes], self._sums[2 * nodes + 1]
-            # Rounding may put a point past the last number that is not 0.
+            # Rounding can move a point beyond the last number that is not 0.
             goes_right = (rest >= left) & (right > 0)
             rest -= goes_right * left
             nodes = 2 * nodes + goes_right
@@ -56,15 +59,16 @@ class SumTree:
 
 
 class Priorities:
-    """Draws row i of a ring with P(i) = p_i^α / Σ p^α, where p_i is its last |TD error|.
+    """Samples row i of a ring with P(i) = p_i^α / Σ p^α, where p_i is its last |TD error|.
 
-    A new row has the greatest priority so far, so that each is soon seen. The weights
-    (K P(i))^−β of K rows make up for the draw, divided by the greatest of the batch.
+    A new row has the largest priority so far, so that it is soon sampled. For K rows the
+    importance weights (K P(i))^−β correct the bias of this sampling. They are divided by the
+    largest weight of the batch.
 
     Source: Schaul et al. 2016, the proportional variant.
 
     Args:
-        ring: What is drawn from.
+        ring: The ring whose rows are sampled.
         exponent: α in (0, 1].
     """
 
@@ -79,41 +83,46 @@ class Priorities:
     def draw(
         self, batch_size: int, rng: np.random.Generator, beta: float
     ) -> tuple[IndexArray, IndexArray, npt.NDArray[np.float32]]:
-        """Draw rows and copies, one from each of `batch_size` equal shares of all priority.
+        """Sample rows and environment copies, in proportion to their priorities.
+
+        The total priority is divided into `batch_size` equal intervals, and one row is drawn from
+        each.
 
         Returns:
-            Rows [B], counted from the first ever inserted, copies [B] and weights [B].
+            Rows [B], counted from the first that was ever inserted, environment copies [B] and
+            importance weights [B].
 
         Raises:
-            ConfigurationError: If what was drawn before has not been renewed.
-            RunError: If every row is that of a reset.
+            ConfigurationError: If the priorities of the last sample have not been renewed.
+            RunError: If all rows are rows of resets.
         """
         if self._drawn is not None:
             raise ConfigurationError(
-                "priorities stay as they were, since nothing renews them: add the callback "
+                "priority_exponent is set, and no callback renews the priorities: add "
                 "RenewPriorities to trainer.callbacks, or leave priority_exponent out"
             )
-        self._take_in_new_rows()
+        self._update_rows()
         if self._tree.total == 0:
             raise self.ring.no_transitions()
         shares = (np.arange(batch_size) + rng.random(batch_size)) / batch_size
         slots = self._tree.find(shares * self._tree.total)
         self._drawn = slots
-        weights = self._tree[slots] ** -beta  # what is the same for all goes with the greatest
+        # (K Σ p^α)^−β is left out, because the division by the largest weight cancels it.
+        weights = self._tree[slots] ** -beta
         oldest, num_rows = self._known.start, self.ring.num_rows
         rows = oldest + (slots // self.ring.num_envs - oldest) % num_rows
         return rows, slots % self.ring.num_envs, (weights / weights.max()).astype(np.float32)
 
     def renew(self, td_errors: npt.NDArray[np.float32]) -> None:
-        """Give the rows of the last draw the priorities of their `td_errors` [B]."""
-        assert self._drawn is not None, "renewed without a draw"
+        """Set the priorities of the last sampled rows from their `td_errors` [B]."""
+        assert self._drawn is not None, "renew was called without draw"
         priorities = (np.abs(td_errors.astype(np.float64)) + SMALLEST_ERROR) ** self.exponent
         self._tree[self._drawn] = priorities
         self._greatest = max(self._greatest, float(priorities.max()))
         self._drawn = None
 
-    def _take_in_new_rows(self) -> None:
-        """Rows that the ring has dropped get 0, new ones the greatest, rows of resets 0."""
+    def _update_rows(self) -> None:
+        """Set overwritten rows and rows of resets to 0, and new rows to the largest priority."""
         kept, known = self.ring.drawable, self._known
         self._tree[self._slots(range(known.start, min(kept.start, known.stop)))] = 0.0
         new = self._slots(range(max(known.stop, kept.start), kept.stop))
@@ -125,7 +134,7 @@ class Priorities:
         return self.ring.slots(np.arange(rows.start, rows.stop)[:, None], copies).ravel()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must keep beside the ring."""
+        """The state of the priorities, for a checkpoint."""
         slots = self._slots(self._known)
         return {
             "known": (self._known.start, self._known.stop),
@@ -134,7 +143,7 @@ class Priorities:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was, with the rows that are still in the ring."""
+        """Restore a state from `state_dict`, for the rows that are in the ring."""
         start, stop = state["known"]
         values = state["values"].numpy().reshape(stop - start, self.ring.num_envs)
         first = min(max(start, self.ring.drawable.start), stop)

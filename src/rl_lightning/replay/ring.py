@@ -1,4 +1,4 @@
-"""A ring of the latest experience, one observation a row."""
+"""A replay ring buffer with one observation per row."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,34 +8,37 @@ from torch import Tensor
 from rl_lightning.experience import Rollout, Transitions
 from rl_lightning.runtime.errors import RunError
 
-# Some rows of a copy are resets, at most every second one, so a few draws find the others. A
-# ring of very few rows may hold almost nothing else; then the others are listed.
+# Rows of resets are drawn again. At most every second row is one, so a few draws are enough. A very
+# small ring may hold almost only rows of resets, so after this number of draws the other rows are
+# listed.
 MOST_REDRAWS = 20
 
 IndexArray = npt.NDArray[np.int64]
 
 
 class ReplayRing:
-    """Keeps the latest rows of N copies and samples n-step transitions from them.
+    """Keeps the latest rows of N environment copies and samples n-step transitions from them.
 
-    Each observation stands once: what followed row t is row t + 1 of the same copy,
-    a true final observation included (see `Rollout`). The newest observation waits
-    in the row that the next insertion begins with. All memory is taken on the first
-    insertion, in the dtypes that arrive (uint8 stays uint8), and written in place.
-    Observations and actions live on `device`; the few bytes a row of rewards,
-    discounts and marks stay on the host, where indices are computed without waiting.
+    Each observation is stored once. The next observation of row t is in row t + 1 of the same
+    environment copy, and this is also true for final observations (see `Rollout`). The newest
+    observation is stored already, in the row that the next insertion will complete.
 
-    Which rows are drawn (`draw`) and what is made of them (`gather`) are apart, so
-    another distribution over rows needs no other ring.
+    All memory is allocated at the first insertion, in the dtypes of its rollout (uint8 stays
+    uint8), and is then overwritten in place. Observations and actions are on `device`. Rewards,
+    discounts and flags take a few bytes per row and stay on the host, because the indices are
+    computed there.
+
+    `draw` samples rows, and `gather` makes transitions of them. They are separate methods, so that
+    `Priorities` can sample rows of the same ring with another distribution.
 
     Args:
-        capacity: Transitions to keep, over all copies.
+        capacity: Transitions to keep, over all environment copies.
         num_envs: N.
         n_step: Steps of reward before the bootstrap.
-        device: Where observations and actions live.
+        device: Device of observations and actions.
     """
 
-    history = 0  # rows that an observation needs from before its own
+    history = 0  # number of earlier rows that are needed to build an observation
 
     def __init__(
         self, capacity: int, num_envs: int, n_step: int = 1, device: torch.device | str = "cpu"
@@ -43,10 +46,11 @@ class ReplayRing:
         self.num_envs = num_envs
         self.n_step = n_step
         self.device = torch.device(device)
-        # n − 1 rows that wait for the rewards to come, and one for the newest observation.
+        # n − 1 rows are not transitions yet, because later rewards are missing, and one row more
+        # holds the newest observation.
         self.num_rows = capacity // num_envs + n_step + self.history
         self.inserted = 0
-        self.first = 0  # rows before it were never here: see `begin_at`
+        self.first = 0  # number of the first row of this ring: see `begin_at`
         self._rewards = np.zeros((self.num_rows, num_envs), np.float32)
         self._discounts = np.zeros_like(self._rewards)
         self._ends = np.zeros((self.num_rows, num_envs), np.bool_)
@@ -56,12 +60,12 @@ class ReplayRing:
         self._extras: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
-        """Rows times copies that a draw chooses from, rows of resets among them."""
+        """Drawable rows times environment copies, including rows of resets."""
         return len(self.drawable) * self.num_envs
 
     @property
     def has_transitions(self) -> bool:
-        """Whether any row can be drawn: rows of resets cannot."""
+        """Whether any drawable row is an environment step and not a reset."""
         return bool(self._drawable_mask().any())
 
     def _drawable_mask(self) -> npt.NDArray[np.bool_]:
@@ -70,29 +74,29 @@ class ReplayRing:
 
     @property
     def drawable(self) -> range:
-        """Rows that a transition can begin with, counted from the first ever inserted."""
+        """Rows at which a transition can start, counted from the first that was ever inserted."""
         return range(self.oldest, max(self.oldest, self.inserted - self.n_step + 1))
 
     def are_transitions(self, slots: IndexArray) -> npt.NDArray[np.bool_]:
-        """Whether the rows at `slots` are environment steps, and not those of resets."""
+        """Whether the rows at `slots` are environment steps and not resets."""
         return self._mask.take(slots)
 
     @property
     def oldest(self) -> int:
-        """The oldest row that is still whole, counted from the first ever inserted."""
+        """The oldest row that is not yet overwritten, counted from the first ever inserted."""
         return max(self.first, self.inserted - self.num_rows + 1 + self.history)
 
     def begin_at(self, row: int) -> None:
-        """Number the rows of an empty ring from `row` on, as another ring's were numbered."""
-        assert self._observations is None, "only an empty ring can begin elsewhere"
+        """Start the row numbers of an empty ring at `row`, to load rows of another ring."""
+        assert self._observations is None, "the ring is not empty"
         self.inserted = self.first = row
 
     def bytes_needed(self, observation_bytes: int, action_bytes: int) -> int:
-        """Memory of the ring when an observation and an action take so many bytes."""
+        """Memory of the ring in bytes, for the given sizes of one observation and one action."""
         return self.num_rows * self.num_envs * (observation_bytes + action_bytes + 10)
 
     def extend(self, rollout: Rollout) -> None:
-        """Insert the T rows of a rollout that goes on where the last one stopped."""
+        """Insert the T rows of a rollout that continues the last inserted one."""
         num_steps = rollout.rewards.shape[0]
         assert num_steps < self.num_rows, f"{num_steps} rows into a ring of {self.num_rows}"
         if self._actions is None:
@@ -111,7 +115,7 @@ class ReplayRing:
         self.inserted += num_steps
 
     def _insert_observations(self, rollout: Rollout) -> None:
-        """Take in `observations` [T + 1, N, ...], the first of which is the newest here."""
+        """Insert `observations` [T + 1, N, ...]; the first is the newest of the ring already."""
         if self._observations is None:
             self._observations = self._rows_like(rollout.observations)
         self._write(self._observations, rollout.observations, self.inserted)
@@ -124,7 +128,7 @@ class ReplayRing:
             ring[: len(values) - before_wrap] = values[before_wrap:]
 
     def rows(self, start: int, stop: int) -> Rollout:
-        """What `extend` was given for the rows from `start` to `stop`, both still here."""
+        """The rows from `start` to `stop` as one rollout. They must not be overwritten yet."""
         assert self.oldest <= start <= stop <= self.inserted
         assert self._actions is not None
         index = np.arange(start, stop + 1)
@@ -143,7 +147,11 @@ class ReplayRing:
         )
 
     def begin_episodes(self, observations: Tensor) -> None:
-        """Truncate the games of all copies here; others begin with `observations` [N, ...]."""
+        """Truncate the episodes of all environment copies and start new ones.
+
+        Args:
+            observations: First observations of the new episodes [N, ...].
+        """
         assert self._actions is not None
         self._ends[(self.inserted - 1) % self.num_rows] = True
         last = self._all_copies(np.array([self.inserted]))[0].cpu()
@@ -172,15 +180,16 @@ class ReplayRing:
         return torch.zeros(shape, dtype=values.dtype, device=self.device)
 
     def draw(self, batch_size: int, rng: np.random.Generator) -> tuple[IndexArray, IndexArray]:
-        """Draw rows and copies uniformly, with replacement, never a row of a reset.
+        """Sample rows uniformly with replacement, but no rows of resets.
 
         Returns:
-            Rows [B], counted from the first ever inserted, and copies [B].
+            Rows [B], counted from the first that was ever inserted, and their environment
+            copies [B].
 
         Raises:
-            RunError: If every row is that of a reset.
+            RunError: If all rows are rows of resets.
         """
-        assert len(self) > 0, "nothing to draw from: insert more than n_step rows first"
+        assert len(self) > 0, "the ring has no drawable rows: insert more than n_step rows first"
         flat = rng.integers(len(self), size=batch_size)
         for _ in range(MOST_REDRAWS):
             rows, copies = self.oldest + flat // self.num_envs, flat % self.num_envs
@@ -195,17 +204,17 @@ class ReplayRing:
         return self.oldest + flat // self.num_envs, flat % self.num_envs
 
     def no_transitions(self) -> RunError:
-        """The error of a draw from rows of resets only."""
+        """The error for a ring that holds only rows of resets."""
         return RunError(
-            f"the replay of {len(self)} rows holds rows of resets only: raise capacity, so that "
-            "it holds environment steps too"
+            f"the replay of {len(self)} rows holds only rows of resets: raise capacity, so that "
+            "it also holds environment steps"
         )
 
     def gather(self, rows: IndexArray, copies: IndexArray) -> Transitions:
-        """Build the n-step transitions that begin at `rows` [B] of `copies` [B].
+        """Build the n-step transitions that start at `rows` [B] of environment copies `copies` [B].
 
-        An episode's end within the n steps ends the sum there: what follows it is the
-        true final observation, weighted by its discount.
+        If the episode ends within the n steps, the sum of rewards stops there. The next
+        observation is then the true final observation, and its discount is that of the end.
         """
         assert self._actions is not None
         first, start = rows, self.slots(rows, copies)
@@ -236,21 +245,21 @@ class ReplayRing:
     def _observations_around(
         self, rows: IndexArray, next_rows: IndexArray, copies: IndexArray
     ) -> tuple[Tensor, Tensor]:
-        """What is observed before and after, at once: memory is slower than Python here."""
+        """Observations at `rows` and at `next_rows`, read in one access, which is faster."""
         both = np.concatenate([rows, next_rows]), np.concatenate([copies, copies])
         before, after = self.observations(*both).split(len(rows))
         return before, after
 
     def observations(self, rows: IndexArray, copies: IndexArray) -> Tensor:
-        """The observations [B, ...] in `rows` [B] of `copies` [B], on the ring's device."""
+        """Observations [B, ...] at `rows` [B] of environment copies `copies` [B]."""
         assert self._observations is not None
         index = torch.from_numpy(self.slots(rows, copies)).to(self.device)
         return self._observations.flatten(0, 1).index_select(0, index)
 
     def slots(self, rows: IndexArray, copies: IndexArray) -> IndexArray:
-        """Where `rows` of `copies` stand when rows and copies are one dimension."""
+        """Indices of rows and environment copies in arrays where both are one dimension."""
         return rows % self.num_rows * self.num_envs + copies
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Transitions:
-        """Draw and gather a batch of B transitions, on the ring's device."""
+        """Draw and gather a batch of `batch_size` transitions, on the ring's device."""
         return self.gather(*self.draw(batch_size, rng))

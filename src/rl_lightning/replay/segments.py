@@ -1,4 +1,4 @@
-"""The replay beside the checkpoint, in files that are written once."""
+"""Saves the replay ring beside the checkpoints, in files that are never changed."""
 
 import uuid
 from pathlib import Path
@@ -13,7 +13,7 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 
 class Segment(NamedTuple):
-    """A file of rows, `start` to `stop`, counted from the first that was ever inserted."""
+    """A file with rows `start` to `stop`, counted from the first that was ever inserted."""
 
     name: str
     start: int
@@ -21,15 +21,15 @@ class Segment(NamedTuple):
 
 
 class ReplaySegments:
-    """Keeps one rank's ring in a folder beside the checkpoints.
+    """Saves one rank's ring to files in a folder beside the checkpoints.
 
-    Each checkpoint adds one file, the rows since the last one, and lists all that it
-    needs. Files are never changed, so older checkpoints stay valid; a file that no
-    checkpoint in the folder above lists is removed.
+    Each checkpoint adds one file with the rows since the checkpoint before, and contains a list of
+    all files that it needs. Files are never changed, so older checkpoints remain valid. A file
+    that is in no checkpoint's list is removed.
 
     Args:
-        folder: Where the files lie: a folder within that of the checkpoints.
-        rank: This process.
+        folder: Folder of the files, inside the folder of the checkpoints.
+        rank: Global rank of this process.
     """
 
     def __init__(self, folder: Path, rank: int) -> None:
@@ -38,10 +38,11 @@ class ReplaySegments:
         self.segments: list[Segment] = []
 
     def save(self, ring: ReplayRing) -> list[tuple[str, int, int]]:
-        """Write the rows that no file holds yet; returns all that a checkpoint must list."""
+        """Write the rows that are in no file yet, and return the list for the checkpoint."""
         start = max(ring.oldest, self.segments[-1].stop if self.segments else 0)
         if start < ring.inserted:
-            # Of a name of its own: rows of these numbers may belong to an abandoned future.
+            # The random part makes the name unique. A run that was resumed from an earlier
+            # checkpoint may have written a file for the same row numbers before.
             name = f"rank{self.rank}-{start}-{ring.inserted}-{uuid.uuid4().hex[:8]}.pt"
             save_atomically(tuple(ring.rows(start, ring.inserted)), self.folder / name)
             self.segments.append(Segment(name, start, ring.inserted))
@@ -53,18 +54,19 @@ class ReplaySegments:
         """Fill an empty ring with the rows of a checkpoint's list, from `folder`.
 
         Raises:
-            ConfigurationError: If a file is missing or not whole.
+            ConfigurationError: If a file is missing or truncated.
         """
         segments = [Segment(*each) for each in listed]
         for segment in segments:
             if not (folder / segment.name).is_file():
                 raise ConfigurationError(
-                    f"the checkpoint's replay lacks {folder / segment.name}: put it back, or set "
-                    "data.init_args.keep_replay to false to refill the replay by playing"
+                    f"the checkpoint's replay needs the missing file {folder / segment.name}: put "
+                    "it back, or set data.init_args.keep_replay to false to collect a new replay"
                 )
         if not segments:
             return
-        # Rows keep their numbers. A smaller ring than the one that was kept holds the newest.
+        # Rows keep their numbers. If this ring is smaller than the saved one, it gets the newest
+        # rows.
         first = max(segments[0].start, segments[-1].stop - ring.num_rows + 1 + ring.history)
         ring.begin_at(first)
         for segment in segments:
@@ -72,7 +74,7 @@ class ReplaySegments:
             skip = max(0, first - segment.start)
             if skip < segment.stop - segment.start:
                 ring.extend(_without_first(rows, skip))
-        # Elsewhere, the next checkpoint has the whole ring to write.
+        # If the files are in the folder of another run, the next checkpoint writes the whole ring.
         self.segments = segments if folder.resolve() == self.folder.resolve() else []
 
     def _remove_unlisted(self) -> None:

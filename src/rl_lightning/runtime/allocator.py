@@ -1,4 +1,4 @@
-"""Settings of glibc's allocator: memory that every update frees and allocates again is kept."""
+"""Settings of glibc's memory allocator, which save time in every update."""
 
 import ctypes
 import platform
@@ -12,14 +12,14 @@ def _is_glibc() -> bool:
 
 
 def keep_freed_memory() -> bool:
-    """Keep freed blocks of up to 32 MB in the process.
+    """Keep freed blocks of up to 32 MB in the process for the next update.
 
-    By default glibc returns the activations and gradients of a convolutional network to the
-    kernel after each update, and the next update has a page fault for each page. Larger blocks,
+    By default glibc returns the memory of a convolutional network's activations and gradients to
+    the kernel after each update, and the next update has a page fault for each page. Larger blocks,
     such as a replay ring, are still returned when they are freed.
 
     Returns:
-        Whether the settings were made: only glibc has them.
+        Whether the settings were made. It is False with other C libraries than glibc.
     """
     if not _is_glibc():
         return False
@@ -28,7 +28,7 @@ def keep_freed_memory() -> bool:
     return bool(kept and libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD))
 
 
-def give_back_freed_memory() -> None:
+def return_freed_memory() -> None:
     """Return free memory to the kernel, after a step that needed far more than an update."""
     if _is_glibc():
         ctypes.CDLL(None).malloc_trim(0)

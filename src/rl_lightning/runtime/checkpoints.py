@@ -1,4 +1,4 @@
-"""Checkpoints: written completely or not at all, read safely, and compared."""
+"""Writes checkpoints atomically, reads them safely and compares them with a module."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 
 
 def save_atomically(contents: Any, path: Path) -> None:
-    """Write with `torch.save` under another name, flush to the disk, and then rename.
+    """Write a file with `torch.save` under a temporary name, flush it to the disk and rename it.
 
     Raises:
         RunError: If the disk is full or the folder cannot be written.
@@ -25,80 +25,83 @@ def save_atomically(contents: Any, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError at a full disk
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError when the disk is full
         part.unlink(missing_ok=True)
         raise RunError(
-            f"{path} could not be written ({one_line(str(error))[:120]}): the checkpoint before "
-            "it is complete; free some disk space and go on with --ckpt_path last"
+            f"{path} could not be written ({one_line(str(error))[:120]}), and the checkpoint "
+            "before it is complete: free some disk space and resume with --ckpt_path last"
         ) from error
 
 
 def load_plain(path: Path) -> Any:
-    """Read tensors and primitives; a file with anything else is refused, and none of it is run.
+    """Read a file of tensors and primitives. Code in the file is never run.
 
     Raises:
-        ConfigurationError: If the file is missing, cut short or holds more than that.
+        ConfigurationError: If the file is missing or truncated, or if it holds other objects.
     """
     if not path.is_file():
-        raise ConfigurationError(f"there is no checkpoint {path}: look in the run folder for one")
+        raise ConfigurationError(
+            f"there is no checkpoint {path}: give the path of one in the run's folder"
+        )
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # zipfile, pickle and torch each have their own
+    except Exception as error:  # zipfile, pickle and torch each raise their own types
         raise ConfigurationError(
-            f"{path} cannot be read as a checkpoint ({one_line(str(error))[:120]}): it was cut "
-            "short or is no checkpoint; take another from the run's folder"
+            f"{path} cannot be read as a checkpoint ({one_line(str(error))[:120]}), because it is "
+            "truncated or is not a checkpoint: use another from the run's folder"
         ) from error
 
 
 def check_checkpoint(path: Path, module: Any) -> None:
-    """Compare a checkpoint with a module before anything starts.
+    """Check before training or evaluation that a checkpoint fits a module.
 
-    By the hyperparameters that the module names in `architecture`, the environment's id among
-    them, and by the shapes of the weights.
+    The hyperparameters in the module's `architecture`, which include the environment's id, must be
+    equal, and so must the shapes of the weights.
 
     Raises:
-        ConfigurationError: If the file is missing, unreadable, or of another environment or
-            network.
+        ConfigurationError: If the file is missing or unreadable, or if the checkpoint has another
+            environment or network.
     """
     saved = load_plain(path)
     if not isinstance(saved, dict) or "state_dict" not in saved:
-        raise ConfigurationError(f"{path} holds no weights: take one from a run's checkpoints")
+        raise ConfigurationError(f"{path} holds no weights: use a checkpoint from a run's folder")
     there, here = saved.get("hyper_parameters", {}), module.hparams
     for name in getattr(module, "architecture", ()):
         if name in there and name in here and (differs := _difference(there[name], here[name])):
-            _refuse(path, f"{name}{differs[0]} is {differs[1]} there and {differs[2]} here")
+            _refuse(path, f"{name}{differs[0]}", differs[1], differs[2])
     weights = saved["state_dict"]
     shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     for name in sorted(shapes.keys() | weights.keys()):
         theirs = tuple(weights[name].shape) if name in weights else None
         if theirs != shapes.get(name):
-            _refuse(path, f"{name} is {theirs} there and {shapes.get(name)} here")
+            _refuse(path, f"the shape of {name}", theirs, shapes.get(name))
 
 
-def _refuse(path: Path, difference: str) -> NoReturn:
+def _refuse(path: Path, what: str, there: Any, here: Any) -> NoReturn:
     raise ConfigurationError(
-        f"checkpoint {path} does not fit this configuration: {difference}: use the configuration "
-        "that the checkpoint was made with"
+        f"checkpoint {path} does not fit this configuration, because {what} is {there} in the "
+        f"checkpoint and {here} in the configuration: use the checkpoint's configuration"
     )
 
 
 def _difference(there: Any, here: Any, at: str = "") -> tuple[str, Any, Any] | None:
-    """The first difference of two hyperparameters: where it is, and both values."""
+    """The first difference of two hyperparameters, as its key and both values."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for key in sorted(there.keys() | here.keys()):
             if differs := _difference(there.get(key), here.get(key), f"{at}.{key}"):
                 return differs
         return None
-    # YAML makes lists of tuples.
+    # Tuples become lists in YAML, so compare both as lists.
     one, other = ([*v] if isinstance(v, list | tuple) else v for v in (there, here))
     return None if one == other else (at, there, here)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Lightning's checkpoints by `save_atomically`.
+    """Writes Lightning's checkpoints with `save_atomically`.
 
-    Lightning writes into the system's temporary folder first. Where that is another disk,
-    moving the file copies it, and a process killed in between leaves half a file.
+    Lightning itself writes to the system's temporary folder and then moves the file. If that folder
+    is on another disk, the move is a copy, and a process that is killed during it leaves a
+    truncated file.
     """
 
     def save_checkpoint(
@@ -113,6 +116,6 @@ class AtomicCheckpoints(TorchCheckpointIO):
         map_location: Callable[..., Any] | None = None,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Read the file; anything but tensors and primitives is refused."""
+        """Read the file with `load_plain`."""
         checkpoint: dict[str, Any] = load_plain(Path(path))
         return checkpoint

@@ -1,22 +1,22 @@
-"""Errors that are for people."""
+"""Errors whose message is printed for the user, without a traceback."""
 
 
 class ConfigurationError(ValueError):
-    """Something asked for cannot be done.
+    """A setting cannot be used. It is raised before training or evaluation starts.
 
-    The message is one line: what was asked, what is wrong and what to do. The
-    command line prints it without a traceback and exits with status 2.
+    The message is one line that says what was asked, what is wrong and what to do. The command
+    line prints it without a traceback and exits with status 2.
     """
 
 
 class RunError(RuntimeError):
-    """A run that had begun cannot go on.
+    """A run that has started cannot continue.
 
-    The message is one line: what happened, what is kept and what to do. The command
+    The message is one line that says what happened, what is saved and what to do. The command
     line prints it without a traceback and exits with status 1.
     """
 
 
 def one_line(message: str) -> str:
-    """The words of a message of several lines on one."""
+    """Join the lines of a message to one line."""
     return " ".join(message.split())

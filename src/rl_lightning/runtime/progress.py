@@ -66,7 +66,9 @@ def go_on(trainer: Trainer, resumption: Resumption) -> None:
     """At the start of training: run the validation that is still due before the next update."""
     loop = trainer.fit_loop.epoch_loop
     fetcher = trainer.fit_loop._data_fetcher
-    if resumption.owes_validation and fetcher and loop._should_check_val_fx(fetcher):
+    if not resumption.owes_validation or fetcher is None:
+        return
+    if loop._should_check_val_fx(fetcher):
         loop.val_loop.batch_progress.reset_on_run()
         loop.val_loop._restart_stage = RestartStage.RESTARTED_MID_EVALUATION
 

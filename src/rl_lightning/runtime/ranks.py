@@ -1,4 +1,4 @@
-"""Exchanges between the processes of one run; with a single process they return at once."""
+"""Communication between the ranks (processes) of a run. With one rank there is none."""
 
 import os
 from typing import Any
@@ -9,41 +9,43 @@ from torch import distributed as dist
 
 
 def are_many() -> bool:
-    """Whether this process is one of several."""
+    """Whether the run has several ranks."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def use_batch_scheduling() -> None:
-    """Keep threads of one rank from preempting each other (Linux's SCHED_BATCH).
+    """Keep the threads of a rank from preempting each other (Linux's SCHED_BATCH).
 
-    On the CPU a rank is several threads on one core. Gloo's listening thread preempts the thread
-    that computes, and then spins on a lock that this thread holds, until the scheduler's next
-    tick: an exchange of 36 kB took 1 ms on average instead of 0.3. Only Linux has SCHED_BATCH.
-    Threads inherit it, so it must be set before the process group starts its own.
+    On the CPU a rank may have several threads on one core. Gloo's listening thread preempts the
+    computing thread, and then waits in a loop for a lock that the computing thread holds, until the
+    end of its time slice. So an exchange of 36 kB took 1 ms on average in place of 0.3 ms.
+
+    Only Linux has SCHED_BATCH. Threads inherit it, so it must be set before the process group
+    starts its threads.
     """
     if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """The sum of every rank's `values`, on all of them. Every rank must call it equally often."""
+    """The sum of all ranks' `values`, on every rank. Every rank must call it equally often."""
     if not are_many():
         return values
-    # NCCL knows the GPU's memory only.
+    # NCCL can only use the memory of the GPU, so move the values there.
     summed = values.cuda() if dist.get_backend() == "nccl" else values.clone()
     dist.all_reduce(summed)
     return summed.to(values.device)
 
 
 def mean_over_ranks(values: Tensor) -> Tensor:
-    """The mean of every rank's `values`, on all of them; see `sum_over_ranks`."""
+    """The mean of all ranks' `values`, on every rank; see `sum_over_ranks`."""
     return sum_over_ranks(values) / dist.get_world_size() if are_many() else values
 
 
 def moments_over_ranks(count: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of all ranks' values, from those of each rank's `count` values.
+    """Mean and variance over all ranks, from the `mean` and `variance` of this rank's values.
 
-    In one exchange, because the cost of an exchange is the wait and not the bytes.
+    All sums are sent in one exchange, because its cost is the waiting time and not the bytes.
     """
     if not are_many():
         return mean, variance
@@ -51,16 +53,16 @@ def moments_over_ranks(count: Tensor, mean: Tensor, variance: Tensor) -> tuple[T
     sums = sum_over_ranks(torch.stack([weights, weights * means, weights * squares]))
     total = sums[0].clamp(min=1)
     pooled = sums[1] / total
-    # Equal values have a variance of 0, which rounding may take below it.
+    # The variance of equal values is 0, and rounding errors could make it negative.
     spread = (sums[2] / total - pooled.square()).clamp_min(0)
     return pooled.to(mean.dtype), spread.to(variance.dtype)
 
 
 def ddp_scale(count: Tensor) -> Tensor | float:
-    """The factor by which this rank scales a mean of `count` values.
+    """The factor for this rank's loss if the loss is a mean over `count` values.
 
-    DistributedDataParallel takes the mean of the ranks' gradients. Where ranks have unequal
-    counts, the mean of their means is not the mean of all values; scaled so, it is.
+    DistributedDataParallel takes the mean of the ranks' gradients. If the ranks have different
+    counts, the mean of their means is not the mean over all values. With this factor it is.
     """
     if not are_many():
         return 1.0
@@ -68,7 +70,7 @@ def ddp_scale(count: Tensor) -> Tensor | float:
 
 
 def from_all_ranks(value: Any) -> list[Any]:
-    """Every rank's `value`, in the order of the ranks."""
+    """The `value` of every rank, in the order of the ranks."""
     if not are_many():
         return [value]
     gathered: list[Any] = [None] * dist.get_world_size()
@@ -77,6 +79,6 @@ def from_all_ranks(value: Any) -> list[Any]:
 
 
 def is_loss_of_another(error: BaseException) -> bool:
-    """Whether an error means only that another rank's process has ended."""
-    said = str(error)
-    return are_many() and ("closed by peer" in said or "reset by peer" in said)
+    """Whether an error only means that the process of another rank has ended."""
+    message = str(error)
+    return are_many() and ("closed by peer" in message or "reset by peer" in message)

@@ -1,7 +1,7 @@
-"""Randomness as a function of (seed, rank, update, stream), never of a global state.
+"""Random streams as functions of (seed, rank, update, name), without a global state.
 
-Philox is a counter-based generator: the stream's key comes from seed, rank and name, the
-counter from the update, so that no state needs to be kept or restored.
+Philox is a counter-based generator. Its key is computed from the seed, the rank and the stream's
+name, and its counter from the update. So no state has to be saved in checkpoints.
 
 Source: Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3".
 """
@@ -17,8 +17,8 @@ import torch
 
 @lru_cache(maxsize=1024)
 def _key(seed: int, rank: int, stream: str) -> npt.NDArray[np.uint64]:
-    # Hashing, rather than adding, keeps streams apart: `reset(seed=s)` gives environment
-    # copy i the seed s + i, so seeds that differ by one would share all but one copy.
+    # The seed is hashed. `reset(seed=s)` gives environment copy i the seed s + i, so if seeds of
+    # ranks differed by 1 only, different ranks would have environment copies with equal seeds.
     entropy = [seed, rank, zlib.crc32(stream.encode())]
     key: npt.NDArray[np.uint64] = np.random.SeedSequence(entropy).generate_state(2, np.uint64)  # type: ignore[assignment]
     return key
@@ -30,9 +30,9 @@ def _philox(seed: int, rank: int, update: int, stream: str) -> np.random.Philox:
 
 @lru_cache(maxsize=1024)
 def _kept_philox(seed: int, rank: int, stream: str) -> tuple[np.random.Philox, Any]:
-    """A generator and its state before the first number.
+    """A generator, and its state before the first number.
 
-    To set the state takes a tenth of the time that a new generator takes, and there is one for
+    Setting the state takes a tenth of the time of making a generator, and a stream is needed at
     every update.
     """
     philox = _philox(seed, rank, 0, stream)
@@ -40,13 +40,13 @@ def _kept_philox(seed: int, rank: int, stream: str) -> tuple[np.random.Philox, A
 
 
 def stream_seed(seed: int, *, rank: int = 0, update: int = 0, stream: str) -> int:
-    """Hash a place in the run to a 30-bit integer seed.
+    """Compute a 30-bit integer seed for one stream at one update.
 
     Args:
-        seed: The run's seed, as given to `--seed_everything`.
+        seed: The run's seed, from `--seed_everything`.
         rank: Global rank of the process.
         update: Update for which the numbers are drawn.
-        stream: What the randomness is for, such as "exploration" or "replay".
+        stream: Name of the stream, such as "exploration" or "replay".
 
     Returns:
         An integer in [0, 2³⁰), small enough for every vector environment's reset.

@@ -177,7 +177,7 @@ def _batches(trainer: Trainer, batches_of: BatchesOf) -> Iterator[str]:
                 f"trainer.{flag} is {limit}, which leaves less than one of the {batches} batches "
                 "of an epoch: give a whole number, such as 1"
             )
-    interval = trainer.val_check_interval
+    interval = getattr(trainer, "val_check_interval", None)  # not there if it is a duration
     if not isinstance(interval, int) or trainer.check_val_every_n_epoch is None:
         return
     if trainer.limit_val_batches != 0 and (batches := batches_of("train")):

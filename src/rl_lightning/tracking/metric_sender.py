@@ -1,4 +1,4 @@
-"""Sends metrics to MLflow without waiting for it, and loses none."""
+"""Sends metrics to MLflow from a separate thread, so that training does not wait for it."""
 
 import json
 import threading
@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from rl_lightning.runtime.errors import one_line
 
-LARGEST_BATCH = 1_000  # what MLflow takes at once
+LARGEST_BATCH = 1_000  # MLflow's limit of values in one request
 
 
 class Point(NamedTuple):
@@ -23,19 +23,19 @@ class Point(NamedTuple):
 
 
 class MetricSender:
-    """Sends metric values in their order, from a thread of its own.
+    """Sends metric values in their order, from a separate thread.
 
-    Values that cannot be sent are kept and sent later. At a checkpoint and at the end, values
-    that are still unsent are written to a file, so that a resumed run can send them.
+    Values that cannot be sent are kept and sent later. At a checkpoint and at the end of the run,
+    unsent values are written to a file, so that a resumed run can send them.
 
     Attributes:
         waiting: Values that are not sent yet.
 
     Args:
-        deliver: Sends some values or raises.
-        file: Where unsent values are written.
-        interval: Seconds between two deliveries. Many values are sent at once, because to send
-            each by itself would take a tenth of the training time.
+        deliver: Sends a list of values, or raises.
+        file: File for unsent values.
+        interval: Seconds between two deliveries. Each delivery sends all waiting values, because
+            one delivery per value would take a tenth of the training time.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class MetricSender:
         self._thread.start()
 
     def send(self, points: Iterable[Point]) -> None:
-        """Add values to those that wait."""
+        """Add values to the waiting ones."""
         self.waiting.extend(points)
 
     def flush(self) -> None:
-        """Send what waits, or write it to the file, so that the process may end now."""
+        """Send the waiting values or write them to the file, so that none is lost after a crash."""
         if not self._failing:
             self._try()
         with self._lock:
@@ -69,15 +69,15 @@ class MetricSender:
                 self._file.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Send or write what waits, and stop the thread."""
+        """Send or write the waiting values, and stop the thread."""
         self._closed.set()
         self._thread.join()
         self._failing = False  # try once more
         self.flush()
         if self.waiting:
             rank_zero_warn(
-                f"{len(self.waiting)} metric values could not be sent and are kept in "
-                f"{self._file}: they are sent when the run goes on (--ckpt_path last)"
+                f"{len(self.waiting)} metric values could not be sent and are saved in "
+                f"{self._file}: resume the run (--ckpt_path last) to send them"
             )
 
     def _run(self) -> None:
@@ -91,11 +91,11 @@ class MetricSender:
                     batch = self.waiting[:LARGEST_BATCH]
                     self._deliver(batch)
                     del self.waiting[: len(batch)]
-            except Exception as error:  # whatever the store and its network can raise
+            except Exception as error:  # the store and the network raise many types of errors
                 if not self._failing:
                     rank_zero_warn(
                         f"MLflow does not accept metrics ({one_line(str(error))[:200]}): training "
-                        "goes on, and they are kept and sent later"
+                        "continues, and the metrics are kept and sent later"
                     )
                 self._failing = True
             else:
