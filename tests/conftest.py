@@ -1,4 +1,4 @@
-"""Environments whose every step is known beforehand, and a working folder for each test."""
+"""Deterministic environments and fixtures for all tests."""
 
 from typing import Any
 
@@ -12,30 +12,30 @@ Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
 
 
 class CountingEnv(gym.Env[np.ndarray, int]):
-    """Observes (game, step of the game); game g lasts `lengths[g % len(lengths)]` steps."""
+    """Observes (episode, step of it); episode e has `lengths[e % len(lengths)]` steps."""
 
     observation_space = gym.spaces.Box(0, 1e6, (2,), np.float32)
     action_space = gym.spaces.Discrete(2)
 
     def __init__(self, lengths: tuple[int, ...] = (3,), truncates: bool = False) -> None:
-        self.lengths, self.truncates, self.game = lengths, truncates, -1
+        self.lengths, self.truncates, self.episode = lengths, truncates, -1
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
-        self.game, self.t = self.game + 1, 0
+        self.episode, self.t = self.episode + 1, 0
         return self._observe(), {}
 
     def step(self, action: int) -> Step:
         self.t += 1
-        over = self.t == self.lengths[self.game % len(self.lengths)]
+        over = self.t == self.lengths[self.episode % len(self.lengths)]
         return self._observe(), 1.0, over and not self.truncates, over and self.truncates, {}
 
     def _observe(self) -> np.ndarray:
-        return np.array([self.game, self.t], np.float32)
+        return np.array([self.episode, self.t], np.float32)
 
 
 class EndlessEnv(gym.Env[np.ndarray, int]):
-    """One state, reward 1 a step for ever: its value is 1 / (1 − γ)."""
+    """Has one state and the reward 1 at each step for ever, so its value is 1 / (1 − γ)."""
 
     observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
     action_space = gym.spaces.Discrete(1)
@@ -49,7 +49,7 @@ class EndlessEnv(gym.Env[np.ndarray, int]):
 
 
 class SignalEnv(gym.Env[np.ndarray, int]):
-    """Shows one of two signals at a time; naming it earns 1. A game lasts ten steps."""
+    """Shows one of two signals. Each has one action with the reward 1. An episode has ten steps."""
 
     observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -84,7 +84,7 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def working_folder(tmp_path, monkeypatch):
-    """An empty folder to run in."""
+    """An empty working folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -96,14 +96,14 @@ def _store(tmp_path_factory) -> str:
 
 @pytest.fixture
 def store(_store, monkeypatch) -> str:
-    """One MLflow store for many tests: to make each its own takes a second."""
+    """One MLflow store for many tests, because making one takes a second."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", _store)
     return _store
 
 
 @pytest.fixture
 def drawn(monkeypatch) -> list[Figure]:
-    """Every figure that is saved."""
+    """A list of all figures that are saved."""
     figures: list[Figure] = []
     save = Figure.savefig
 

@@ -32,7 +32,7 @@ MODULES = {
     "DQN": "--model DQN " + NETWORK,
     "A2C": "--model A2C " + NETWORK,
     "Reinforce": "--model Reinforce " + NETWORK,
-    "QLearning": "--model QLearning",
+    "QLearning": "--model QLearning --model.initial_value 1.0 ",
     "ValueIteration": "--model ValueIteration",
     "PolicyEvaluation": "--model PolicyEvaluation",
     "RecurrentAttentionModel": "--model RecurrentAttentionModel --model.num_glimpses 2 "

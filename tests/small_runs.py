@@ -1,4 +1,4 @@
-"""Every algorithm as a run of a second or two, and all that it leaves behind."""
+"""Small runs of every algorithm, which take a second or two, and their files."""
 
 import multiprocessing
 import os
@@ -37,7 +37,7 @@ EXPERIMENTS = {
 
 
 def write_mnist(folder):
-    """A hundred random digits, and ten for the test, in MNIST's own format."""
+    """Write a hundred random training digits and ten test digits in MNIST's format."""
     rng = np.random.default_rng(0)
     folder = folder / "MNIST" / "raw"
     folder.mkdir(parents=True)
@@ -55,11 +55,13 @@ def fit(name, *arguments):
 
 
 def in_a_process(folder, function, *arguments, environment=()):
-    """Call in a forked process, which needs no second to begin; its exit code is the answer."""
+    """Call a function in a forked process, which starts fast, and return its exit code."""
 
     def run():
         os.environ.update(environment)
-        rank_zero_only.rank = int(os.environ.get("RANK", 0))  # Lightning asks when imported
+        rank_zero_only.rank = int(
+            os.environ.get("RANK", 0)
+        )  # Lightning reads it when it is imported
         os.chdir(folder)
         sys.exit(function(*arguments))
 
@@ -69,7 +71,7 @@ def in_a_process(folder, function, *arguments, environment=()):
 
 
 def on_ranks(world_size, folder, function, *arguments):
-    """Call in so many processes, which find one another as those of torchrun do."""
+    """Call a function in several ranks, with the environment variables that torchrun sets."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -93,7 +95,7 @@ def on_ranks(world_size, folder, function, *arguments):
 
 
 def run(folder, world_size, name, flags):
-    """The exit codes of the ranks of a small run in a folder, which is made if need be."""
+    """Do a small run in a folder and return the exit codes of its ranks."""
     if not folder.exists():
         folder.mkdir()
         write_mnist(folder / "mnist")
@@ -111,10 +113,10 @@ def run(folder, world_size, name, flags):
 
 
 def outcome(folder):
-    """The last checkpoint, the metrics and the replay of the one run in a folder."""
+    """The last checkpoint, the metrics and the replay of the only run in a folder."""
     (run,) = {path.parent.parent for path in folder.glob("runs/*/*/checkpoints/last.ckpt")}
     saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    # Where files lie differs, and Lightning keeps one score that it never reads again.
+    # Paths differ between runs, and Lightning keeps one score that it never reads.
     for state in saved["callbacks"].values():
         for key in [key for key in state if "path" in key or "best_k" in key or "dir" in key]:
             del state[key]
@@ -125,7 +127,7 @@ def outcome(folder):
             Rollout(*torch.load(run / "checkpoints" / "replay" / name, weights_only=True))
             for name, _, _ in state["replay"]
         ]
-        # The rows of the ring; how they are shared out over files depends on the checkpoints.
+        # Only the rows of the ring, because their division into files depends on the checkpoints.
         rows = saved["datamodule_hyper_parameters"]["capacity"] // state["num_envs"]
         joined = join_rollouts(segments)
         newest = [joined.observations[-rows - 1 :], *(column[-rows:] for column in joined[1:6])]

@@ -1,4 +1,4 @@
-"""What modules are told of environments, in short."""
+"""Short definitions of environment specs."""
 
 from rl_lightning.experience import EnvironmentSpec
 
@@ -13,7 +13,7 @@ def spec(
     num_actions=None,
     bounds=1.0,
 ) -> EnvironmentSpec:
-    """Actions are those of a Box of ±`bounds`, where there is no number of them."""
+    """Without `num_actions` the actions are a Box with bounds ±`bounds`."""
     size = 1
     for length in action_shape:
         size *= length

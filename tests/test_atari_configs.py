@@ -1,4 +1,4 @@
-"""Atari's configurations train, and what they trained plays for people to see."""
+"""The Atari configurations train, and their agents play in `predict`."""
 
 from pathlib import Path
 

@@ -27,7 +27,7 @@ QUIET = ("--trainer.logger", "false")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The folder of a tiny run, made by the command itself, and what that printed."""
+    """The folder of a tiny run of the command, and its output."""
     folder = tmp_path_factory.mktemp("trained")
     command = [sys.executable, "-m", "rl_lightning", "fit", *TINY]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
@@ -40,7 +40,7 @@ def run_folder(folder: Path) -> Path:
     return run
 
 
-def test_fit_ends_on_a_line_that_says_how_good_and_where(trained):
+def test_fit_ends_with_a_line_of_score_and_folders(trained):
     folder, printed = trained
     last = printed.strip().splitlines()[-1]
     assert last.startswith("Greedy return ")
@@ -59,7 +59,7 @@ def test_fit_writes_only_what_the_readme_names(trained):
     assert "last.ckpt" in names
 
 
-def test_the_run_in_mlflow_is_whole(trained, working_folder):
+def test_the_run_in_mlflow_is_complete(trained, working_folder):
     folder, _ = trained
     os.chdir(folder)
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
@@ -72,7 +72,7 @@ def test_the_run_in_mlflow_is_whole(trained, working_folder):
     assert set(expected.split()) <= set(run.data.metrics)
     losses = client.get_metric_history(run.info.run_id, "train/loss")
     sizes = client.get_metric_history(run.info.run_id, "replay/size")
-    # The x-axis is the environment step: the replay's rows less those of resets.
+    # The x-axis is the environment step, which is the number of replay rows without resets.
     assert len(losses) == len(sizes) == 8
     assert all(0.8 * row.value < row.step <= row.value + 36 for row in sizes)
     returns = client.get_metric_history(run.info.run_id, "val/return")
@@ -102,7 +102,9 @@ def test_test_prints_a_table_of_whole_episodes(trained, working_folder, capsys):
         assert f"test/{metric}" in printed
 
 
-def test_last_is_the_last_checkpoint_when_playing_too(trained, working_folder, monkeypatch, capsys):
+def test_last_is_the_last_checkpoint_for_evaluation_too(
+    trained, working_folder, monkeypatch, capsys
+):
     folder, _ = trained
     (working_folder / "by_path").mkdir()
     monkeypatch.chdir(working_folder / "by_path")
@@ -118,7 +120,7 @@ def test_last_is_the_last_checkpoint_when_playing_too(trained, working_folder, m
     assert all(row in printed for row in rows)
 
 
-def test_last_without_a_tracker_is_refused_rather_than_played_untrained(working_folder, capsys):
+def test_last_without_a_tracker_is_refused(working_folder, capsys):
     assert main(["test", *TINY, "--ckpt_path", "last", *QUIET]) == 2
     assert "give the checkpoint's path" in capsys.readouterr().err
 
@@ -138,7 +140,7 @@ def test_predict_writes_a_video_and_a_table_of_steps(trained, working_folder):
     assert b"ftyp" in episodes["greedy-episode-0.mp4"].read_bytes()[:16]
 
 
-def test_a_resumed_run_goes_on_counting_and_refills_without_a_burst(
+def test_a_resumed_run_continues_its_counts_and_refills_the_replay(
     trained, working_folder, monkeypatch
 ):
     folder, _ = trained
@@ -215,7 +217,7 @@ def test_every_configuration_round_trips(config, tmp_path, capsys):
         ("--trainer.logger.tracking_uri http://127.0.0.1:9", "does not answer"),
     ],
 )
-def test_what_cannot_be_is_one_line_and_leaves_nothing(arguments, said, working_folder, capsys):
+def test_invalid_settings_are_one_line_and_leave_no_files(arguments, said, working_folder, capsys):
     assert main(["fit", *TINY, *arguments.split()]) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if "rl_lightning" in line]
     assert len(error) == 1
@@ -266,7 +268,7 @@ def test_a_checkpoint_of_another_shape_is_refused(trained, working_folder, capsy
     assert "hidden_sizes is [16] in the checkpoint and [8] in the configuration" in line
 
 
-def test_a_checkpoint_that_is_none_is_refused(working_folder, capsys):
+def test_a_file_that_is_no_checkpoint_is_refused(working_folder, capsys):
     Path("not.ckpt").write_bytes(b"not a checkpoint")
     assert main(["fit", *TINY, "--ckpt_path", "not.ckpt"]) == 2
     assert "cannot be read as a checkpoint" in capsys.readouterr().err.splitlines()[-1]

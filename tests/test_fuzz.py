@@ -1,4 +1,4 @@
-"""Configurations broken at random: one line each, or a training that is the one asked for."""
+"""Randomly broken configurations are refused in one line, or train as the file says."""
 
 import contextlib
 import io
@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from rl_lightning import cli
+from sampling import sample
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*/*.yaml"))
 CHUNKS, CASES_OF_A_CHUNK = 10, 20
@@ -26,7 +27,7 @@ RUBBISH = [b"", b"\n", b"{", b"[1, 2", b"\x00\xff\xfe" * 50, b"just text", b"- a
 
 
 class StartedError(Exception):
-    """Training would have begun."""
+    """Raised where training would start."""
 
 
 def places(tree, path=()):
@@ -39,7 +40,7 @@ def places(tree, path=()):
 
 
 def mutated(rng):
-    """The bytes of a shipped configuration after one or two accidents."""
+    """The bytes of a shipped configuration after one or two random changes."""
     text = rng.choice(CONFIGS).read_text()
     if rng.random() < 0.1:
         return rng.choice([*RUBBISH, text.encode()[: rng.randrange(len(text))]])
@@ -60,7 +61,7 @@ def mutated(rng):
 
 
 def asked_and_resolved(asked, resolved, at=""):
-    """What a file asks for and the run would not have done."""
+    """Settings of a file that are missing in the resolved configuration."""
     if isinstance(asked, dict):
         missing = [key for key in asked if key not in resolved and asked[key] not in ({}, [])]
         both = [key for key in asked if key in resolved and key != "class_path"]
@@ -70,7 +71,7 @@ def asked_and_resolved(asked, resolved, at=""):
         pairs = zip(asked, resolved, strict=True)
         return [d for i, (a, r) in enumerate(pairs) for d in asked_and_resolved(a, r, f"{at}[{i}]")]
     if at == ".seed_everything" and asked is True:
-        return []  # Lightning's word for a seed of its own choice
+        return []  # Lightning draws the seed itself
     same = asked == resolved or str(asked) == str(resolved) or asked != asked
     with contextlib.suppress(TypeError, ValueError):
         same = same or float(asked) == float(resolved)
@@ -78,7 +79,7 @@ def asked_and_resolved(asked, resolved, at=""):
 
 
 def try_out(contents, folder, monkeypatch):
-    """What is wrong with how the command takes a file; nothing if it takes it well."""
+    """Problems of the command with a configuration file; empty if there are none."""
     path = folder / "config.yaml"
     path.write_bytes(contents)
     seen = {}
@@ -110,7 +111,7 @@ def try_out(contents, folder, monkeypatch):
 
 @pytest.fixture
 def try_out_apart(tmp_path, store, monkeypatch):
-    """Tries files out, each in a process of its own: with so much memory, and not for ever."""
+    """Try files, each in a separate process with limits of memory and time."""
     context = multiprocessing.get_context("fork")
 
     def run(contents, folder, answers):
@@ -144,8 +145,8 @@ def try_out_apart(tmp_path, store, monkeypatch):
     return run_all
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_a_broken_configuration_is_one_line_or_what_was_asked_for(chunk, try_out_apart):
+@pytest.mark.parametrize("chunk", sample(range(CHUNKS), *range(4)))
+def test_a_broken_configuration_is_refused_in_one_line_or_trains_as_it_says(chunk, try_out_apart):
     files = [mutated(random.Random(1000 * chunk + case)) for case in range(CASES_OF_A_CHUNK)]
     wrong = [
         f"{contents.decode(errors='replace')}\n{complaints}"

@@ -15,6 +15,7 @@ from rl_lightning import callbacks, datamodules, modules
 from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.experience import Decision, Exploration, Rollout, Transitions
 from rl_lightning.runtime.errors import ConfigurationError
+from sampling import sample
 from small_runs import write_mnist
 
 DOCS = Path(__file__).parent.parent / "docs" / "trainer_flags.md"
@@ -104,7 +105,9 @@ def test_a_pair_trains_or_is_refused(module, source, mnist, working_folder, monk
 
 
 @pytest.mark.parametrize("callback", NEEDS)
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    "module", sample(MODULES, "DQN", "ValueIteration", "RecurrentAttentionModel")
+)
 def test_a_callback_runs_or_is_refused(module, callback, mnist, working_folder, monkeypatch):
     listed = f"--trainer.callbacks {callback}"
     done = run(command(module, SOURCE_OF[module], mnist, listed), module, monkeypatch)
@@ -248,6 +251,16 @@ def test_a_strangers_callback_that_says_what_it_needs_is_checked():
     data = datamodules.RolloutDataModule("CartPole-v1", num_envs=2, rollout_length=4)
     with pytest.raises(ConfigurationError, match="NeedsTable needs"):
         quiet_trainer(callbacks=[NeedsTable()]).fit(modules.A2C(data.environment), datamodule=data)
+
+
+@pytest.mark.parametrize("module", sample(MODULES, "ValueIteration", "FullyConnectedClassifier"))
+@pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
+def test_every_command_runs_with_every_module(
+    module, subcommand, mnist, working_folder, monkeypatch
+):
+    given = command(module, SOURCE_OF[module], mnist, "--untrained true")
+    done = run(given, module, monkeypatch, subcommand)
+    assert done.status == 0, done.printed
 
 
 @pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])

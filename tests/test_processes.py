@@ -1,4 +1,4 @@
-"""Whole runs of several processes, each started as torchrun starts it."""
+"""Complete runs of several processes, each started as by torchrun."""
 
 import os
 import signal
@@ -12,6 +12,7 @@ import torch
 
 from rl_lightning.callbacks.safeguards import Safeguards
 from rl_lightning.runtime.checkpoints import AtomicCheckpoints
+from sampling import sample
 from small_runs import EXPERIMENTS, differences, fit, on_ranks, outcome, write_mnist
 
 LEARNT_BY_GRADIENTS = (
@@ -24,7 +25,7 @@ SECONDS = 90
 
 
 def joined(processes):
-    """Their exit codes; None for one that hangs, which is then killed."""
+    """The exit codes of processes; None for a process that hangs, which is then killed."""
     until = time.monotonic() + SECONDS
     for process in processes:
         process.join(max(0, until - time.monotonic()))
@@ -57,7 +58,7 @@ def flat(batch):
 
 @pytest.fixture
 def _keeping_what_ranks_learn_from(monkeypatch):
-    """Every rank writes its first batch and its last weights into the working folder."""
+    """Make every rank write its first batch and its last weights into the working folder."""
 
     def keep_batch(self, trainer, pl_module, batch, batch_idx):
         whole(self, trainer, pl_module, batch, batch_idx)
@@ -73,10 +74,10 @@ def _keeping_what_ranks_learn_from(monkeypatch):
     monkeypatch.setattr(Safeguards, "on_fit_end", keep_weights)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize("world_size", [*sample((1, 2, 4), 2)])
 @pytest.mark.parametrize("name", LEARNT_BY_GRADIENTS)
 @pytest.mark.usefixtures("_keeping_what_ranks_learn_from")
-def test_ranks_learn_from_experience_of_their_own_and_the_same_again(
+def test_ranks_have_different_experience_and_repeat_it_in_a_second_run(
     name, world_size, working_folder, store
 ):
     folders = [working_folder / "first", working_folder / "again"]
@@ -98,9 +99,7 @@ def test_ranks_learn_from_experience_of_their_own_and_the_same_again(
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux schedules so, alone")
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_threads_of_one_of_several_ranks_let_one_another_finish(
-    world_size, working_folder, store, monkeypatch
-):
+def test_several_ranks_use_batch_scheduling(world_size, working_folder, store, monkeypatch):
     def keep_policies(self, trainer, pl_module):
         policies = {"main": os.sched_getscheduler(os.getpid())}
         for thread in Path("/proc/self/task").iterdir():
@@ -127,8 +126,10 @@ def dies_at_its_second_last_checkpoint(self, checkpoint, path, storage_options=N
 save = AtomicCheckpoints.save_checkpoint
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_two_processes_of_which_one_is_killed_go_on_as_if_it_had_not_been(
+@pytest.mark.parametrize(
+    "name", sample(EXPERIMENTS, "dqn/cartpole", "a2c/halfcheetah", "ram/mnist")
+)
+def test_two_processes_of_which_one_is_killed_resume_with_equal_results(
     name, working_folder, store, monkeypatch
 ):
     if name == "a2c/halfcheetah":
@@ -140,7 +141,7 @@ def test_two_processes_of_which_one_is_killed_go_on_as_if_it_had_not_been(
         began = time.monotonic()
         codes = joined(start(2, killed, name))
     assert codes[0] == -signal.SIGKILL
-    assert codes[1] not in (0, None), "the other one hung, or ended as if all were well"
+    assert codes[1] not in (0, None), "the other process hung, or ended without an error"
     assert time.monotonic() - began < SECONDS
     assert joined(start(2, killed, name, "--ckpt_path", "last")) == [0, 0]
     assert differences(outcome(whole), outcome(killed)) == []
@@ -165,17 +166,15 @@ class FailsOnRankOne(gym.Env):
 gym.register("test/FailsOnRankOne-v0", FailsOnRankOne, disable_env_checker=True)
 
 
-def test_an_environment_that_raises_ends_every_rank_and_its_error_is_read(
-    working_folder, store, capfd
-):
+def test_an_error_of_an_environment_ends_every_rank_and_is_printed(working_folder, store, capfd):
     began = time.monotonic()
     endless = ("--data.env_id", "test/FailsOnRankOne-v0", "--trainer.max_epochs", "1000")
     assert joined(start(2, working_folder, "a2c/cartpole", *endless)) == [1, 1]
     assert time.monotonic() - began < SECONDS
     said = capfd.readouterr().err
     assert said.count("raised OSError in step: the joystick is unplugged") == 1
-    assert said.count("rl_lightning: error: another process of this run is gone") == 1
-    assert "the run broke at update 3 and environment step" in said
+    assert said.count("rl_lightning: error: another process of this run has ended") == 1
+    assert "the run failed at update 3 and environment step" in said
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -189,4 +188,4 @@ def test_a_signal_to_every_rank_ends_them_all(signum, working_folder, store, cap
     assert joined(running) == [128 + signum] * 2
     said = capfd.readouterr().err
     assert f"{signum.name} stopped the run" in said
-    assert "last.ckpt is the last checkpoint, go on from it with --ckpt_path last" in said
+    assert "last.ckpt is the last checkpoint, resume from it with --ckpt_path last" in said

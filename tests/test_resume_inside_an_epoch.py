@@ -1,6 +1,6 @@
-"""A run stopped after any update goes on as if it had not been stopped, bit for bit.
+"""A run that is stopped after any update and resumed equals one that never stopped.
 
-By default a sample of the stops runs; `pytest -m slow` takes every update of an epoch.
+By default a sample of updates is tested; `pytest -m slow` tests all updates of an epoch.
 """
 
 import os
@@ -12,9 +12,9 @@ from rl_lightning.runtime.checkpoints import AtomicCheckpoints
 from small_runs import differences, outcome, run
 
 REPLAY = "--data.batch_size 8 --data.warmup_env_steps 20 --data.capacity 24 --data.n_step 3 "
-# Every third update is logged, so that some epochs end on one that is not.
+# Every third update is logged, so that some epochs end with an update that is not logged.
 RUNS = {
-    # Two updates for one environment step: the first after a resume may come without.
+    # Two updates per environment step, so that no step may be due at the first after a resume.
     "dqn/cartpole": REPLAY + "--data.updates_per_epoch 5 --data.env_steps_per_update 1 "
     "--data.priority_exponent 0.6 --target_network.every_n_updates 3",
     "a2c/cartpole": "--data.updates_per_epoch 5",
@@ -30,7 +30,7 @@ save = AtomicCheckpoints.save_checkpoint
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, _store):
-    """The outcome of a run that is not stopped, made once for all tests."""
+    """The outcome of a run that is not stopped, computed once for all tests."""
     made = {}
 
     def outcome_of(world_size, name):
@@ -44,7 +44,7 @@ def whole(tmp_path_factory, _store):
 
 
 def stops(sampled):
-    """Every update of the second epoch; all but the sampled ones are behind the marker."""
+    """All updates of the second epoch. Those that are not in the sample are marked slow."""
     return pytest.mark.parametrize(
         ("world_size", "name", "update"),
         [
@@ -61,7 +61,7 @@ def stops(sampled):
 
 
 @stops({(2, "dqn/cartpole", 3), *((1, name, 2) for name in RUNS), (1, "a2c/cartpole", 5)})
-def test_a_run_that_max_steps_stopped_goes_on(
+def test_a_run_that_max_steps_stopped_is_resumed(
     world_size, name, update, working_folder, store, whole
 ):
     flags, at = RUNS[name], UPDATES[name] + update
@@ -72,7 +72,7 @@ def test_a_run_that_max_steps_stopped_goes_on(
 
 
 @stops({(1, "dqn/cartpole", 5), (1, "ram/mnist", 2)})
-def test_a_run_killed_after_a_checkpoint_inside_an_epoch_goes_on(
+def test_a_run_killed_after_a_checkpoint_inside_an_epoch_is_resumed(
     world_size, name, update, working_folder, store, whole, monkeypatch
 ):
     def save_and_die(self, checkpoint, path, storage_options=None):

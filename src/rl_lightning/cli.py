@@ -1,6 +1,6 @@
-"""The front door: LightningCLI with this package's modules, datamodules and callbacks.
+"""The command line: LightningCLI with this package's modules, datamodules and callbacks.
 
-An experiment is one YAML file; every value in it can be overridden by a flag of its path.
+An experiment is one YAML file. Every value in it can be overridden by a flag with its path.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
-# A short class name in YAML is that of an imported class.
+# The YAML files use short class names, which are only found for imported classes.
 from rl_lightning import datamodules, modules, optimizers  # noqa: F401
 from rl_lightning.callbacks import (
     ConfusionPicture,
@@ -38,28 +38,31 @@ from rl_lightning.experience import check_batch_types, check_pair
 from rl_lightning.runtime.allocator import keep_freed_memory
 from rl_lightning.runtime.checkpoints import AtomicCheckpoints, check_checkpoint
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
-from rl_lightning.runtime.parser import OneLineParser, essence
-from rl_lightning.runtime.ranks import are_many, is_loss_of_another, use_batch_scheduling
+from rl_lightning.runtime.parser import OneLineParser, shorten
+from rl_lightning.runtime.ranks import has_several_ranks, is_lost_rank, use_batch_scheduling
 from rl_lightning.runtime.trainer_flags import check_flags, raised_by_lightning
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker, TrackConfig, run_folder
 
 _IRRELEVANT_WARNINGS = (
-    # A length is what keeps Lightning from fetching ahead; and there are no workers.
+    # Datasets need a length, so that Lightning does not prefetch. There are no workers, for which
+    # Lightning warns here.
     r"Your `IterableDataset` has `__len__` defined",
-    # One process feeds the environments: more workers would be more environments.
+    # Each worker would be a separate process with its own environments, so there are none.
     r"The '\w+_dataloader' does not have many workers",
-    # Nor are there indices into a stream of games.
+    # `predict` yields recorded episodes, which are not items of a data set with indices.
     r"Couldn't infer the batch indices",
-    # A checkpoint of elsewhere begins a run in a folder of its own; one of a run goes on in its.
+    # A resumed run writes to the folder that it had before. A run that starts from a checkpoint of
+    # another folder has a new one.
     r"The dirpath has changed from",
     r"Checkpoint directory .* exists and is not empty",
-    # Gymnasium's traceback of what a copy in another process raised: one line says it here.
+    # Gymnasium prints tracebacks of environment copies in other processes. The error line of this
+    # package has the same information.
     r"\x1b\[31mERROR: (Received the following error|Traceback|Raising the last exception)",
-    # Between Lightning and torch.
+    # Lightning uses a function that torch has deprecated.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
 
-# What the experiments here share; see --print_config.
+# Defaults that all experiments share; see --print_config.
 TRAINER_DEFAULTS = {
     "trainer.accelerator": "cpu",
     "trainer.num_sanity_val_steps": 0,
@@ -67,7 +70,7 @@ TRAINER_DEFAULTS = {
     "trainer.default_root_dir": "runs",
     "trainer.logger": {"class_path": "rl_lightning.tracking.mlflow_tracker.MLflowTracker"},
 }
-# Each stands in the Trainer's callbacks where it fits the module and the data.
+# Each of these is added to the Trainer's callbacks if it fits the module and the datamodule.
 DEFAULT_CALLBACKS: dict[str, tuple[type[Callback], dict[str, Any]]] = {
     "target_network": (TargetNetwork, {}),
     "renew_priorities": (RenewPriorities, {}),
@@ -79,28 +82,28 @@ DEFAULT_CALLBACKS: dict[str, tuple[type[Callback], dict[str, Any]]] = {
     "checkpoint": (ModelCheckpoint, {"filename": "best-{epoch}"}),
     "last_checkpoint": (
         ModelCheckpoint,
-        # By default Lightning writes none where an epoch ends without a validation.
+        # By default Lightning writes no checkpoint if an epoch ends without a validation.
         {"filename": "last", "enable_version_counter": False, "save_on_train_epoch_end": True},
     ),
     "progress_bar": (TQDMProgressBar, {"refresh_rate": 25}),  # each refresh costs time
 }
 
-# What some algorithms cannot train without, so that it stands in bare Trainers too.
+# Some algorithms cannot train without these, so they are added with trainer.barebones too.
 NECESSARY_CALLBACKS = (TargetNetwork, RenewPriorities)
 
-_LOST = "another process of this run is gone: what it said before it went is the reason"
+_LOST_RANK = "another process of this run has ended: see its error message for the reason"
 
 
 @contextmanager
 def _configuring() -> Iterator[None]:
-    """Whatever fails while the configuration is read is about the configuration."""
+    """Convert errors while the configuration is read to a ConfigurationError."""
     try:
         yield
     except Exception as error:
-        if _error_for_people(error) is not None:
+        if _user_error(error) is not None:
             raise
         raise ConfigurationError(
-            f"the configuration cannot be used: {type(error).__name__}: {essence(str(error))}"
+            f"the configuration cannot be used: {type(error).__name__}: {shorten(str(error))}"
         ) from error
 
 
@@ -132,43 +135,46 @@ class _CLI(LightningCLI):
                 "--untrained",
                 type=bool,
                 default=False,
-                help="Without --ckpt_path: play with the weights that training would start from.",
+                help="Allow a run without --ckpt_path, with the initial weights of training.",
             )
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Read the configuration, and compare the classes that it names."""
+        """Read the configuration, and check that the module's and the datamodule's class fit."""
         with _configuring():
             super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
         if not isinstance(config.seed_everything, bool) and config.seed_everything < 0:
             raise ConfigurationError(
-                f"seed_everything is {config.seed_everything}: it is at least 0"
+                f"seed_everything is {config.seed_everything}: make it at least 0"
             )
         check_batch_types(_class_of(config.model.class_path), _class_of(config.data.class_path))
 
     def instantiate_classes(self) -> None:
-        """Make what the configuration names."""
+        """Make the objects that the configuration defines."""
         with _configuring():
             super().instantiate_classes()
 
     def _parse_ckpt_path(self) -> None:
-        """The configuration says what the module is; a checkpoint that differs is refused."""
+        """Do not read hyperparameters from the checkpoint, as Lightning would.
+
+        The configuration defines the module, and a checkpoint that does not fit it is refused.
+        """
 
     def before_instantiate_classes(self) -> None:
         keep_freed_memory()
         num_threads = self._get(self.config, "num_threads")
         if num_threads is not None:
             if num_threads < 1:
-                raise ConfigurationError(f"num_threads is {num_threads}: it is at least 1")
+                raise ConfigurationError(f"num_threads is {num_threads}: make it at least 1")
             torch.set_num_threads(num_threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Give the Trainer the default callbacks that fit, safeguards, and whole checkpoints."""
+        """Make the Trainer, with fitting default callbacks, Safeguards and AtomicCheckpoints."""
         check_pair(self.model, self.datamodule)
         config = self._get(self.config_init, "trainer")
         if config.get("barebones") and isinstance(config.get("logger"), MLflowTracker):
-            config["logger"] = None  # the default; barebones is without loggers
+            config["logger"] = None  # the default logger, which barebones does not allow
         for logger in _listed(config.get("logger")):
             if isinstance(logger, MLflowTracker):
                 logger.name_experiment(self._experiment_name())
@@ -183,7 +189,7 @@ class _CLI(LightningCLI):
         return self._instantiate_trainer({**config, **kwargs}, [])
 
     def _default_callbacks(self, given: list[Callback]) -> Iterator[Callback]:
-        """The defaults that fit module and data, but for those that the YAML lists itself."""
+        """The default callbacks that fit module and datamodule and are not in the YAML file."""
         trainer = self._get(self.config_init, "trainer")
         for key, (kind, _) in DEFAULT_CALLBACKS.items():
             if trainer.get("barebones") and kind not in NECESSARY_CALLBACKS:
@@ -194,7 +200,7 @@ class _CLI(LightningCLI):
                     continue
                 if key == "checkpoint" and callback.monitor is None:
                     monitored = getattr(self.model, "monitor", None)
-                    # Without validation nothing is logged that could be the best.
+                    # Without validation there is no metric that defines the best checkpoint.
                     if monitored is None or trainer.get("limit_val_batches") == 0:
                         continue
                     callback = self._best_checkpoint(*monitored)
@@ -223,7 +229,7 @@ class _CLI(LightningCLI):
         return ModelCheckpoint(**{**settings, "monitor": monitor, "mode": mode})
 
     def after_instantiate_classes(self) -> None:
-        """Find and look into the checkpoint, and go on with its run."""
+        """Find and check the checkpoint, and continue its run."""
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cpu":
             use_batch_scheduling()
         check_flags(self.trainer, self.model, fitting=self.subcommand == "fit")
@@ -234,17 +240,17 @@ class _CLI(LightningCLI):
             self.config_init[self.subcommand]["ckpt_path"] = asked
         elif asked == "last":
             raise ConfigurationError(
-                "--ckpt_path last is looked for in the runs of the MLflowTracker, and there is "
-                "none in trainer.logger: give the checkpoint's path"
+                "--ckpt_path last needs an MLflowTracker in trainer.logger to find the run, and "
+                "there is none: give the checkpoint's path"
             )
         if asked is None:
             if self.subcommand != "fit" and not self._get(self.config, "untrained"):
                 raise ConfigurationError(
-                    f"{self.subcommand} needs --ckpt_path, a checkpoint or last: without it the "
-                    "weights would be untrained; --untrained true asks for that"
+                    f"{self.subcommand} needs a checkpoint, because without one the weights are "
+                    "untrained: give --ckpt_path, or --untrained true if you want that"
                 )
             return
-        if asked == "hpc":  # what SLURM's requeueing left, which Lightning finds
+        if asked == "hpc":  # Lightning finds the checkpoint that it wrote before a SLURM requeue
             return
         check_checkpoint(Path(asked), self.model)
         if self.subcommand == "fit":
@@ -252,22 +258,28 @@ class _CLI(LightningCLI):
                 tracker.go_on_with(Path(asked))
 
     def after_fit(self) -> None:
-        """End on one line: how good the agent is, and where it and its run are."""
+        """Print one line with the score, the best checkpoint and the folder of the run."""
         if not self.trainer.is_global_zero:
             return
         checkpoint = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         score = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
         monitor = getattr(self.trainer.checkpoint_callback, "monitor", None)
         what = "Greedy return" if monitor == "val/return" else monitor
-        said = [] if score is None else [f"{what} {score:.4g}"]
+        parts = [] if score is None else [f"{what} {score:.4g}"]
         if checkpoint:
-            said.append(f"checkpoint {os.path.relpath(checkpoint)}")
-        said.append(f"run {run_folder(self.trainer)}")
-        print(", ".join(said), flush=True)
+            parts.append(f"checkpoint {os.path.relpath(checkpoint)}")
+        parts.append(f"run {run_folder(self.trainer)}")
+        print(", ".join(parts), flush=True)
 
 
 def _check_checkpoint_callbacks(callbacks: list[Callback]) -> None:
-    """Lightning tells the states of two ModelCheckpoints apart by their settings alone."""
+    """Check that no two ModelCheckpoints have equal settings.
+
+    Lightning finds their states in a checkpoint by their settings.
+
+    Raises:
+        ConfigurationError: If two have equal settings.
+    """
     keys = [each.state_key for each in callbacks if isinstance(each, ModelCheckpoint)]
     if len({*keys}) < len(keys):
         raise ConfigurationError(
@@ -307,30 +319,34 @@ def main(args: list[str] | None = None) -> int:
             args=args,
         )
     except StoppedError as stopped:
-        rank_zero_only(_say)(f"rl_lightning: {stopped}")
+        rank_zero_only(_print_error)(f"rl_lightning: {stopped}")
         return 128 + stopped.signum
     except Exception as error:
-        if is_loss_of_another(error):
-            print(f"rl_lightning: error: {_LOST}", file=sys.stderr, flush=True)
+        if is_lost_rank(error):
+            _print_error(f"rl_lightning: error: {_LOST_RANK}")
             return 1
-        said = _error_for_people(error)
-        if said is None and raised_by_lightning(error):
-            said = error
-        if said is None:
+        shown = _user_error(error)
+        if shown is None and raised_by_lightning(error):
+            shown = error
+        if shown is None:
             raise
-        # Every rank reads the configuration, but once they run together, one alone may fail.
-        say = _say if are_many() else rank_zero_only(_say)
-        say(f"rl_lightning: error: {one_line(str(said))}")
-        return 1 if isinstance(said, RunError) else 2
+        # All ranks have the same errors in the configuration, so rank 0 prints them. After the
+        # process group has started, a single rank may fail, so each rank prints its error.
+        show = _print_error if has_several_ranks() else rank_zero_only(_print_error)
+        show(f"rl_lightning: error: {one_line(str(shown))}")
+        return 1 if isinstance(shown, RunError) else 2
     return 0
 
 
-def _say(line: str) -> None:
+def _print_error(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _error_for_people(error: BaseException | None) -> BaseException | None:
-    """Find the error that is for people: jsonargparse wraps what a constructor raises."""
+def _user_error(error: BaseException | None) -> BaseException | None:
+    """Find an error with a message for the user in the chain of causes.
+
+    jsonargparse wraps the errors that constructors raise.
+    """
     while error is not None and not isinstance(
         error, (ConfigurationError, MisconfigurationException, RunError)
     ):

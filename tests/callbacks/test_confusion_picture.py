@@ -1,4 +1,4 @@
-"""The confusion matrix is written, and its numbers are those of the answers."""
+"""ConfusionPicture writes the confusion matrix of the predictions."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from specs import spec
 
 
 class AlwaysTwo(FullyConnectedClassifier):
-    """Takes every image for class 2."""
+    """Predicts class 2 for every image."""
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.eye(4)[2].expand(len(images), 4)
@@ -50,7 +50,7 @@ def test_it_draws_the_true_classes_as_rows(tmp_path: Path, drawn: list[Figure]) 
     torch.testing.assert_close(counts, expected)
 
 
-def test_it_refuses_what_names_no_classes(tmp_path: Path) -> None:
+def test_modules_that_are_no_classifiers_are_refused(tmp_path: Path) -> None:
     said = "that has a confusion matrix of its test, and A2C is not one: take ConfusionPicture out"
     with pytest.raises(ConfigurationError, match=said):
         ConfusionPicture().setup(make_trainer(tmp_path), A2C(spec(num_actions=2)), "test")

@@ -8,7 +8,7 @@ from rl_lightning.callbacks.episode_writer import _film
 from rl_lightning.experience import RecordedEpisode
 
 
-def test_a_film_leaves_no_frames_in_memory(tmp_path):
+def test_frames_are_freed_after_a_video_is_written(tmp_path):
     trainer = Trainer(logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
     episode = RecordedEpisode(None, torch.zeros(3, 32, 32, 3, dtype=torch.uint8), 30)
     gc.disable()

@@ -1,4 +1,4 @@
-"""What the monitor logs, at which place of the x-axis, and that speeds are those of training."""
+"""Metrics, x-axis and speeds that ExperienceMonitor logs."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from rl_lightning.callbacks import ExperienceMonitor
 
 
 class Clock:
-    """Stands in for the module `time`; goes on only when told to."""
+    """Replaces the module `time`. Its time changes only when a test changes it."""
 
     now = 0.0
 
@@ -43,7 +43,7 @@ class Recording(Logger):
 
 
 class TimedModule(LightningModule):
-    """An update takes half a second, a validation a thousand."""
+    """An update takes half a second of the clock, and a validation a thousand seconds."""
 
     def __init__(self, clock):
         super().__init__()
@@ -64,7 +64,7 @@ class TimedModule(LightningModule):
 
 
 class Counted(LightningDataModule):
-    """2²⁵ environment steps before training and 10 for each batch."""
+    """Counts 2²⁵ environment steps before training and 10 for each batch."""
 
     before = 2**25 + 1
     batches = 0
@@ -119,7 +119,7 @@ def test_updates_are_optimizer_steps(clock):
     assert sum(speed for _, speed in logger.of("speed/updates_per_second")) == 4 * 2.0
 
 
-def test_validation_stands_at_its_environment_step(clock):
+def test_validation_is_logged_at_its_environment_step(clock):
     logger = Recording()
     trainer = fit(clock, logger)
     assert [step for step, _ in logger.of("val/return")] == [
@@ -129,10 +129,10 @@ def test_validation_stands_at_its_environment_step(clock):
     assert trainer.callback_metrics["train/return"] == 7
 
 
-def test_a_run_goes_on_inside_an_epoch(clock, tmp_path):
+def test_a_run_resumes_inside_an_epoch(clock, tmp_path):
     saving = ModelCheckpoint(tmp_path, every_n_train_steps=3, save_top_k=-1)
     fit(clock, Recording(), saving, max_epochs=1)
-    stopped = min(tmp_path.iterdir())  # named by the logged step
+    stopped = min(tmp_path.iterdir())  # the file's name contains the logged step
     assert torch.load(stopped, weights_only=True)["global_step"] == 3
     logger = Recording()
     fit(clock, logger, ckpt_path=stopped, max_epochs=1)

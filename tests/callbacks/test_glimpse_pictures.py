@@ -1,4 +1,4 @@
-"""Pictures are written, are pictures, and show what was asked for."""
+"""GlimpsePictures writes valid pictures of the right glimpses."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_predict_writes_grids_animations_and_heatmaps(tmp_path: Path) -> None:
 
 
 class RecordingLogger(MLFlowLogger):
-    """Keeps the names of the pictures, and starts no database."""
+    """Records the names of the pictures, without a database."""
 
     def __init__(self) -> None:
         super().__init__(tracking_uri="sqlite:///:memory:")
@@ -84,13 +84,13 @@ class RecordingLogger(MLFlowLogger):
 def test_training_puts_pictures_into_the_mlflow_run(tmp_path: Path) -> None:
     logger = RecordingLogger()
     make_trainer(tmp_path, logger=logger, max_epochs=3).fit(make(), loader(), loader())
-    epochs = ("002", "003")  # every second, and the last
+    epochs = ("002", "003")  # every second epoch, and the last one
     assert logger.pictures == [
         f"glimpses/{kind}_{epoch}.png" for epoch in epochs for kind in ("epoch", "heatmaps")
     ]
 
 
-def test_drawing_holds_what_was_seen() -> None:
+def test_drawing_holds_images_centres_views_and_probabilities() -> None:
     model = make()
     images, labels = next(iter(loader()))
     with torch.no_grad():
@@ -110,7 +110,7 @@ def test_location_counts_are_rows_of_y_and_columns_of_x() -> None:
     assert counts.sum() == 3
 
 
-def test_a_model_without_glimpses_and_nonsense_are_refused(tmp_path: Path) -> None:
+def test_models_without_glimpses_and_invalid_settings_are_refused(tmp_path: Path) -> None:
     control = FullyConnectedClassifier((1, 16, 16), 4)
     with pytest.raises(
         ConfigurationError, match="traces its glimpses, and FullyConnectedClassifier is not"

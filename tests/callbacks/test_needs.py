@@ -1,4 +1,4 @@
-"""A callback beside a module or datamodule that it cannot use is one line, before training."""
+"""A callback that does not fit the module or datamodule is refused before training."""
 
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def test_every_callback_with_needs_is_in_the_table():
     assert given == set(FITTING)
 
 
-def test_the_side_that_does_not_fit_is_named():
+def test_the_error_names_the_module_or_datamodule_that_does_not_fit():
     module, data = DQN(CARTPOLE), rollouts()
     assert "HasPriorities" not in (said := RenewPriorities.misfit(module, data) or "")
     assert said == (
@@ -115,7 +115,7 @@ def test_the_side_that_does_not_fit_is_named():
 
 
 class Anything(LightningModule):
-    """Trains on nothing."""
+    """A module with a loss that ignores the batch."""
 
     def __init__(self):
         super().__init__()
@@ -131,14 +131,14 @@ class Anything(LightningModule):
 
 
 class Nothing(LightningDataModule):
-    """Four batches."""
+    """A datamodule with four batches and no declarations."""
 
     def train_dataloader(self):
         return torch.utils.data.DataLoader(range(4))
 
 
 @pytest.mark.parametrize("callback", FITTING)
-def test_from_python_it_is_refused_before_training(callback, tmp_path: Path):
+def test_a_wrong_callback_is_refused_before_training_from_python(callback, tmp_path: Path):
     module = Anything()
     trainer = Trainer(
         accelerator="cpu",

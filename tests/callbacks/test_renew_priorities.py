@@ -1,4 +1,4 @@
-"""TD errors reach the rows that they were computed from."""
+"""RenewPriorities passes each TD error to the row that it was computed from."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from rl_lightning.modules import DQN
 
 
 class ThirdStep(LightningModule):
-    """Has an error of -1 at the third step of an episode and none elsewhere."""
+    """Its TD error is -1 at the third step of an episode and 0 at all other steps."""
 
     gives_td_errors = True
 
@@ -32,7 +32,7 @@ class ThirdStep(LightningModule):
 
 
 def replay(env_id="test/Counting-v0", **settings):
-    # Eight copies step together at every eighth update: the ring stays as it is until then.
+    # Eight environment copies step at every eighth update, so the ring does not change before.
     settings = {"num_envs": 8, "env_steps_per_update": 1, "warmup_env_steps": 64, **settings}
     return ReplayDataModule(env_id, priority_exponent=1.0, updates_per_epoch=7, **settings)
 
@@ -52,7 +52,7 @@ def fit(module, data, callback, **settings):
 
 
 @pytest.mark.parametrize("accumulated", [1, 3])
-def test_rows_with_an_error_are_drawn_from_the_next_batch_on(accumulated):
+def test_rows_with_a_td_error_are_sampled_from_the_next_batch_on(accumulated):
     module = ThirdStep()
     data = replay(batch_size=200, env_kwargs={"lengths": (20,)})
     fit(module, data, RenewPriorities(), accumulate_grad_batches=accumulated)

@@ -22,7 +22,7 @@ TINY = [
 
 
 def at_update(monkeypatch, update, happens):
-    """Let something happen before the loss of an update."""
+    """Make a callback that calls a function before the loss of one update."""
     losses = A2C.losses
 
     def then(self, batch):
@@ -34,7 +34,7 @@ def at_update(monkeypatch, update, happens):
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_signal_ends_with_a_checkpoint_and_says_so(
+def test_a_signal_stops_the_run_and_its_message_names_the_checkpoint(
     name, working_folder, store, monkeypatch, capsys
 ):
     signum = getattr(signal, name)
@@ -59,7 +59,7 @@ def test_a_nan_loss_stops_before_it_changes_the_weights(working_folder, store, m
     assert all(torch.isfinite(values).all() for values in weights)
 
 
-def test_infinite_weights_replace_no_checkpoint(working_folder, store, monkeypatch, capsys):
+def test_infinite_weights_never_replace_a_checkpoint(working_folder, store, monkeypatch, capsys):
     class Spoil(Callback):
         def on_train_epoch_end(self, trainer, pl_module):
             if trainer.current_epoch == 1:
@@ -73,7 +73,7 @@ def test_infinite_weights_replace_no_checkpoint(working_folder, store, monkeypat
     assert load_plain(last)["global_step"] == 4
 
 
-def test_a_kill_while_writing_leaves_the_file_of_before(tmp_path, monkeypatch):
+def test_a_kill_during_a_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
     save_atomically({"epoch": 1}, path)
 
@@ -87,7 +87,7 @@ def test_a_kill_while_writing_leaves_the_file_of_before(tmp_path, monkeypatch):
     assert load_plain(path) == {"epoch": 1}
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path, monkeypatch):
+def test_a_full_disk_is_one_line_and_leaves_no_truncated_file(tmp_path, monkeypatch):
     def full(contents, file):
         raise OSError(28, "No space left on device")
 
@@ -106,7 +106,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("kind", ["pickle", "torch", "cut short"])
-def test_what_is_no_plain_checkpoint_is_refused(kind, working_folder):
+def test_files_that_are_no_checkpoints_are_refused(kind, working_folder):
     path = Path("bad.ckpt")
     if kind == "pickle":
         path.write_bytes(pickle.dumps({"state_dict": Malicious()}))

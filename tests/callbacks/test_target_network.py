@@ -1,4 +1,4 @@
-"""What share of the online network a target network holds after so many updates."""
+"""The share of the online network in a target network after a number of updates."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 
 class Ones(LightningModule):
-    """Online networks of ones that no update changes, and target networks that begin at 0."""
+    """Online networks of ones that updates do not change, and target networks of zeros."""
 
     def __init__(self):
         super().__init__()
@@ -51,7 +51,7 @@ def fit(module, callback, num_batches, *callbacks, **settings):
 
 
 @pytest.mark.parametrize("accumulated", [1, 4])
-def test_each_update_takes_in_one_share_whatever_is_accumulated(accumulated):
+def test_each_update_adds_one_share_with_any_gradient_accumulation(accumulated):
     module = Ones()
     trainer = fit(
         module, TargetNetwork(1, tau=0.1), 8 * accumulated, accumulate_grad_batches=accumulated
@@ -65,7 +65,7 @@ def test_each_update_takes_in_one_share_whatever_is_accumulated(accumulated):
 def test_every_n_updates_are_optimizer_steps():
     module = Ones()
     fit(module, TargetNetwork(3, tau=0.5), 16, accumulate_grad_batches=2)
-    # Batches 6 and 12 end the updates 3 and 6; the next batch sees the new target network.
+    # Batches 6 and 12 end the updates 3 and 6. The batch after each has the new target network.
     assert module.shares == [0.0] * 6 + [0.5] * 6 + [0.75] * 4
 
 
@@ -77,7 +77,7 @@ def test_a_hard_copy_is_exact():
 
 
 @pytest.mark.parametrize("stopped", [4, 8, 20])
-def test_a_resumed_run_counts_on_and_takes_in_no_share_twice(tmp_path, stopped):
+def test_a_resumed_run_continues_the_count_and_adds_no_share_twice(tmp_path, stopped):
     settings = {"accumulate_grad_batches": 4, "max_epochs": 2}
     saving = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
     through = Ones()

@@ -64,7 +64,7 @@ def test_fit_ends_with_a_picture_in_mlflow(tmp_path: Path, drawn: list[Figure]) 
     data = TabularDataModule("rl_lightning/GridWorld-v0", gamma=1.0)
     tracker = create_autospec(MLflowTracker, instance=True, run_id="abc")
     trainer = SimpleNamespace(
-        **{"is_global_zero": True, "datamodule": data, "loggers": [tracker]},
+        **{"is_global_zero": True, "datamodule": data, "loggers": [tracker], "fast_dev_run": 0},
         **{"logger": None, "default_root_dir": tmp_path, "ckpt_path": None},
     )
     module = ValueIteration(data.environment)
@@ -90,7 +90,7 @@ def test_predict_writes_the_picture_into_the_run_folder(tmp_path: Path) -> None:
     assert (tmp_path / "values.png").stat().st_size > 1000
 
 
-def test_no_grid_no_picture(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_grid_there_is_no_picture(caplog: pytest.LogCaptureFixture) -> None:
     data = TabularDataModule("Taxi-v4", updates_per_epoch=1)
     trainer = Trainer(
         accelerator="cpu",

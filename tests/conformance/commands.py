@@ -1,4 +1,4 @@
-"""Commands of a case, each in a process with so much memory and time, and what they leave."""
+"""Runs commands of the conformance tests in processes with limits of memory and time."""
 
 import csv
 import logging
@@ -27,7 +27,7 @@ REPLAY = (
     "--data.capacity 64 --data.warmup_env_steps 8 --data.n_step 2 "
 )
 ROLLOUT = "--data RolloutDataModule --data.num_envs 2 "
-# As many switches as can be on at once, so that few cases reach much code.
+# As many options as possible are on, so that few cases cover much code.
 ALGORITHMS = {
     "DQN": "--model DQN --model.double true --model.dueling true "
     f"--model.hidden_sizes [8] {REPLAY}",
@@ -42,15 +42,15 @@ ALGORITHMS = {
 
 
 class Done(NamedTuple):
-    """A command that has ended."""
+    """The result of a command."""
 
-    status: int | None  # None where it had to be killed
+    status: int | None  # None if it was killed at the time limit
     out: str
     err: str
 
     @property
     def error(self) -> str:
-        """Its one line of error, without the prefix; what else it may be fails the test."""
+        """Its error line without the prefix. Any other output on stderr fails the test."""
         found = re.findall(r"^rl_lightning: error: (.*)$", self.err, re.MULTILINE)
         assert len(found) == 1, f"exit status {self.status}, {self.err}"
         assert "Traceback" not in self.err, self.err
@@ -59,7 +59,7 @@ class Done(NamedTuple):
 
 
 def run(folder: Path, subcommand: str, algorithm: str, *arguments: str) -> Done:
-    """Run one command line in a folder."""
+    """Run one command in a folder."""
     out, err = folder.parent / f"{folder.name}.out", folder.parent / f"{folder.name}.err"
     given = [*f"{ALGORITHMS[algorithm]} {COMMON}".split(), *arguments]
 
@@ -82,7 +82,7 @@ def run(folder: Path, subcommand: str, algorithm: str, *arguments: str) -> Done:
 
 
 def show_all_on_stderr() -> None:
-    """Take logs and warnings back from pytest, which this process was forked from."""
+    """Print logs and warnings, which pytest captures in the process this one was forked from."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
@@ -95,7 +95,7 @@ def show_all_on_stderr() -> None:
 
 
 def succeed(folder: Path, subcommand: str, algorithm: str, *arguments: str) -> Done:
-    """Run a command line that must end well."""
+    """Run a command that must succeed."""
     done = run(folder, subcommand, algorithm, *arguments)
     assert done.status == 0, f"{subcommand} ended with {done.status}: {done.err}"
     assert "Traceback" not in done.err, done.err
@@ -103,7 +103,7 @@ def succeed(folder: Path, subcommand: str, algorithm: str, *arguments: str) -> D
 
 
 def last_checkpoint(folder: Path) -> Path:
-    """The newest last checkpoint, of finite weights and statistics."""
+    """The newest last checkpoint. Its weights and statistics must be finite."""
     newest: Path = max(folder.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime_ns)
     for name, values in torch.load(newest, weights_only=True)["state_dict"].items():
         assert values.isfinite().all(), f"{name} of {newest} is not finite"
@@ -111,7 +111,7 @@ def last_checkpoint(folder: Path) -> Path:
 
 
 def check_metrics(folder: Path, *needed: str) -> None:
-    """All metrics that were logged are finite, and those needed are among them."""
+    """Check that all logged metrics are finite and that the needed ones exist."""
     seen = set()
     for path in folder.rglob("metrics.csv"):
         with path.open() as file:
@@ -123,7 +123,7 @@ def check_metrics(folder: Path, *needed: str) -> None:
 
 
 def train_go_on_and_test(folder: Path, algorithm: str, *arguments: str) -> str:
-    """Two epochs, a third from the last checkpoint, and a test; gives all that stderr showed."""
+    """Train two epochs, resume for a third, and test. Returns everything from stderr."""
     first = succeed(folder, "fit", algorithm, *arguments, "--trainer.max_epochs", "2")
     agent = () if "Tabular" in ALGORITHMS[algorithm] else ("train/loss",)
     check_metrics(folder, "val/return", *agent)

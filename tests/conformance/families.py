@@ -1,4 +1,4 @@
-"""Which environments there are, and what each algorithm makes of each."""
+"""The environments of the conformance tests, and the expected result of each algorithm."""
 
 import importlib.util
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ AGENTS = ("DQN", "A2C", "Reinforce")
 TABLES = ("ValueIteration", "PolicyEvaluation")
 NETWORKS = ("nature", "atari_2013")
 
-# By algorithm: "" where it trains, else words of the error that refuses it.
+# By algorithm, "" if it trains, else a part of the error that refuses the environment.
 Says = dict[str, str]
 CONTINUOUS: Says = {
     "DQN": "has continuous ones: use A2C or Reinforce there",
@@ -24,20 +24,20 @@ RANDOM_TABLE = COUNTED | dict.fromkeys(TABLES, "different dynamics in each envir
 
 
 def all_say(words: str, algorithms: tuple[str, ...] = ("DQN", "A2C", "ValueIteration")) -> Says:
-    """Algorithms that say the same."""
+    """The same error for several algorithms."""
     return dict.fromkeys(algorithms, words)
 
 
 class Environment(NamedTuple):
-    """One environment, as it is made."""
+    """One environment and its expected results."""
 
     name: str
     env_id: str
     says: Says
-    options: str = ""  # beside those of the algorithm
-    status: int = 2  # of the command where it is refused
-    shows: str = ""  # on stderr, where it trains
-    sample: tuple[str, ...] = ()  # algorithms that every test run tries
+    options: str = ""  # in addition to those of the algorithm
+    status: int = 2  # exit status of the command if it is refused
+    shows: str = ""  # expected on stderr if it trains
+    sample: tuple[str, ...] = ()  # algorithms in the sample of the default test run
 
 
 def short(
@@ -49,12 +49,12 @@ def short(
 
 
 def odd(name: str, says: Says, options: str = "", **rest: Any) -> Environment:
-    """One of `odd_environments`."""
+    """An environment from `odd_environments`."""
     return Environment(name, f"test/{name}-v0", says, options, **rest)
 
 
 def wrapped(*paths: str) -> str:
-    """The option that wraps an environment."""
+    """The command-line option that wraps an environment."""
     return f"--data.wrappers [{','.join(paths)}] "
 
 
@@ -236,7 +236,7 @@ FAMILIES = {
 
 
 class Case(NamedTuple):
-    """One algorithm in one environment."""
+    """One algorithm with one environment."""
 
     family: str
     environment: Environment
@@ -244,8 +244,8 @@ class Case(NamedTuple):
 
     @property
     def arguments(self) -> list[str]:
-        """The command's, beside those that all cases of the algorithm share."""
-        # A table's observations have no mean.
+        """Arguments of the command, in addition to those of all cases of the algorithm."""
+        # Discrete observations have no mean.
         has_mean = "no table" in self.environment.says.get("QLearning", "")
         normalised = self.algorithm == "A2C" and has_mean
         return [

@@ -1,4 +1,4 @@
-"""Environments that no family has: odd spaces, odd values, odd behaviour."""
+"""Environments with unusual spaces, values and behaviour."""
 
 import copy
 import random
@@ -27,7 +27,7 @@ ANY_FLOAT = Box(-np.inf, np.inf, (3,))
 
 
 class Odd(gym.Env[Any, Any]):
-    """Observes samples of a space, refuses actions that are not in its own, and ends."""
+    """Returns samples of its observation space and checks that actions are in its action space."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Odd(gym.Env[Any, Any]):
 
 
 class Values(Odd):
-    """Observes the same numbers again and again, NaN and infinite ones from a step on."""
+    """Returns constant observations, which are NaN or infinite from one step on."""
 
     def __init__(self, value: float, good_steps: int = 0, dtype: str = "float32", **kwargs: Any):
         low = -np.finfo(dtype).max if dtype == "float16" else -np.inf
@@ -76,7 +76,7 @@ class Values(Odd):
 
 
 class Rewards(Odd):
-    """Rewards of any kind."""
+    """Returns rewards of unusual types."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Rewards(Odd):
 
 
 class Breaks(Odd):
-    """Raises, or gives what does not belong to its space."""
+    """Raises an error, or returns observations outside of its space."""
 
     def __init__(self, at: str, after: int = 0) -> None:
         super().__init__(length=4)
@@ -122,14 +122,14 @@ class Breaks(Odd):
 
 
 class Lists(Odd):
-    """Observes Python lists."""
+    """Returns observations as Python lists."""
 
     def observe(self) -> Any:
         return [float(number) for number in super().observe()]
 
 
 class Integers(Odd):
-    """Observes Python integers."""
+    """Returns observations as Python integers."""
 
     def __init__(self) -> None:
         super().__init__(Discrete(4))
@@ -139,14 +139,14 @@ class Integers(Odd):
 
 
 class Outside(Integers):
-    """Observes an integer that is not in its space, after some."""
+    """Returns an integer that is not in its space after a few steps."""
 
     def observe(self) -> Any:
         return -1 if self.t == 3 else super().observe()
 
 
 class Keeps(Odd):
-    """Keeps objects that no checkpoint can hold."""
+    """Has attributes that a checkpoint cannot hold."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class Keeps(Odd):
 
 
 class Remembers(Odd):
-    """Has a state that a checkpoint can hold: an episode goes on at its step."""
+    """Has a `state_dict()`, so that its episodes continue after a resume."""
 
     def observe(self) -> Any:
         return np.array([self.t, 0, self.np_random.random()], np.float32)
@@ -174,7 +174,7 @@ class Remembers(Odd):
 
 
 class RemembersTooMuch(Remembers):
-    """Gives a state that no checkpoint can hold."""
+    """Has a `state_dict()` with values that a checkpoint cannot hold."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"t": {self.t}}
@@ -184,7 +184,7 @@ class RemembersTooMuch(Remembers):
 
 
 class Drawn(Odd):
-    """Draws itself, or nothing."""
+    """Renders a picture, or None."""
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
@@ -197,7 +197,7 @@ class Drawn(Odd):
 
 
 class Copies(SyncVectorEnv):
-    """A vector environment of its own, which resets as it is told."""
+    """A native vector environment with a configurable autoreset mode."""
 
     def __init__(self, num_envs: int, mode: AutoresetMode | None = AutoresetMode.NEXT_STEP) -> None:
         super().__init__([Odd] * num_envs, autoreset_mode=mode or AutoresetMode.NEXT_STEP)
@@ -206,7 +206,7 @@ class Copies(SyncVectorEnv):
 
 
 class Native(VectorEnv[Any, Any, Any]):
-    """A vector environment without single environments: each copy counts to three."""
+    """A native vector environment in which each environment copy counts to three."""
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
     single_observation_space = Box(0, 3, (1,), np.float64)
@@ -231,7 +231,7 @@ class Native(VectorEnv[Any, Any, Any]):
 
 
 class Mirrored(gym.ObservationWrapper[Any, Any, Any]):
-    """Counts Discrete observations from the other end."""
+    """Reverses the order of Discrete observations."""
 
     def observation(self, observation: Any) -> Any:
         assert isinstance(self.observation_space, Discrete)
@@ -239,21 +239,21 @@ class Mirrored(gym.ObservationWrapper[Any, Any, Any]):
 
 
 class Binned(gym.wrappers.DiscretizeObservation):
-    """Observations of two numbers as one of 16."""
+    """Converts observations of two numbers to one of 16 Discrete numbers."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env, bins=4)
 
 
 class ThreeTorques(gym.wrappers.DiscretizeAction):
-    """A continuous action as one of three."""
+    """Converts a continuous action to one of three Discrete actions."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env, bins=3)
 
 
 class NativeOfRows(Native):
-    """Gives rewards [N, 1], which would broadcast to [N, N]."""
+    """Returns rewards [N, 1], which would broadcast to [N, N]."""
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict]:
         observations, rewards, *rest = super().step(actions)

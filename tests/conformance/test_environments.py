@@ -1,4 +1,4 @@
-"""Every algorithm in environments of every family: it trains, goes on and tests, or is refused."""
+"""Every algorithm trains, resumes and tests in environments of every family, or is refused."""
 
 import pytest
 
@@ -10,7 +10,7 @@ SAMPLE = [case for case in CASES if case.algorithm in case.environment.sample]
 
 
 def walk(case: Case, folder) -> None:
-    """What a case must do."""
+    """Run one case and check its result."""
     words, environment = case.environment.says[case.algorithm], case.environment
     if not words:
         shown = train_go_on_and_test(folder, case.algorithm, *case.arguments)
@@ -20,7 +20,7 @@ def walk(case: Case, folder) -> None:
     assert words in done.error
     assert done.status == environment.status
     if environment.status == 2:
-        assert not [*folder.iterdir()], "something was written before it was refused"
+        assert not [*folder.iterdir()], "files were written before the error"
 
 
 @pytest.mark.parametrize("case", SAMPLE, ids=str)

@@ -1,4 +1,4 @@
-"""The exploration stream of every update, and the statistics of what was experienced."""
+"""The exploration stream of each update, and the statistics of collected episodes."""
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ from rl_lightning.datamodules import ReplayDataModule, RolloutDataModule
 
 
 class Drawing(LightningModule):
-    """Keeps what it draws to explore with."""
+    """Records the random numbers that it draws for exploration."""
 
     def __init__(self):
         super().__init__()
@@ -45,7 +45,7 @@ def replay(**settings):
 
 
 def played(data, rank=0, world_size=1, epochs=1, start=0):
-    """The policy after so many epochs of batches."""
+    """Collect batches for a number of epochs and return the policy."""
     policy = Drawing()
     data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, lightning_module=policy)
     data.setup("fit")
@@ -61,7 +61,7 @@ def flat(draws):
 
 
 @pytest.mark.parametrize("make", [rollouts, whole_episodes, replay])
-def test_no_update_no_rank_and_no_copy_explores_with_the_numbers_of_another(make):
+def test_updates_ranks_and_environment_copies_explore_with_different_numbers(make):
     ranks = [flat(played(make(), rank, 2, epochs=2).draws) for rank in range(2)]
     assert len(ranks[0]) >= 2 * 8 * 3
     assert len({*ranks[0], *ranks[1]}) == len(ranks[0]) + len(ranks[1])
@@ -74,11 +74,11 @@ def test_exploration_is_a_function_of_the_update(make):
     through = played(make(), epochs=4).draws
     assert played(make(updates_per_epoch=8), epochs=2).draws == through
     resumed = played(make(), start=8, epochs=2).draws
-    assert resumed[-24:] == through[-24:], "update 8 draws by how much was played before"
+    assert resumed[-24:] == through[-24:], "update 8 depends on earlier steps"
 
 
 def test_schedules_count_the_steps_of_all_ranks():
-    # Episodes of three steps, so every fourth row is a reset's and no environment step.
+    # Episodes have three steps, so every fourth row is a reset and not an environment step.
     assert played(rollouts(), 0, 1).env_steps == [0, 2, 4, 6, 6, 8, 10, 12, 12, 14, 16, 18]
     assert played(rollouts(), 1, 3).env_steps[:5] == [0, 6, 12, 18, 18]
 
@@ -94,7 +94,7 @@ def test_statistics_are_of_whole_raw_episodes():
     assert data.statistics() == {"env_steps": 14, "train/return": 3.5, "train/length": 3.5}
 
 
-def test_returns_are_not_of_clipped_rewards(monkeypatch):
+def test_returns_are_sums_of_raw_rewards(monkeypatch):
     data = rollouts(clip_rewards=True)
     data.trainer = SimpleNamespace(global_rank=0, world_size=1, lightning_module=Drawing())
     data.setup("fit")

@@ -29,8 +29,8 @@ def counting(num_envs=2, **kwargs):
 @pytest.mark.parametrize("truncates", [False, True])
 def test_reset_rows_are_masked_and_final_observations_true(truncates):
     rollout = counting(lengths=(3,), truncates=truncates).collect(Always(0), 9)
-    game, t = rollout.observations[:, 0].T.tolist()
-    assert (game, t) == ([0, 0, 0, 0, 1, 1, 1, 1, 2, 2], [0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
+    episode, t = rollout.observations[:, 0].T.tolist()
+    assert (episode, t) == ([0, 0, 0, 0, 1, 1, 1, 1, 2, 2], [0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
     assert rollout.mask[:, 0].tolist() == [True, True, True, False] * 2 + [True]
     assert rollout.ends[:, 0].tolist() == [False, False, True, False] * 2 + [False]
     assert rollout.rewards[:, 0].tolist() == [1, 1, 1, 0] * 2 + [1]
@@ -51,9 +51,9 @@ def test_no_sampled_transition_crosses_a_reset():
     for _ in range(30):
         ring.extend(collector.collect(Always(0), 2))
         batch = ring.sample(64, np.random.default_rng(0))
-        game, t = batch.observations.T
-        next_game, next_t = batch.next_observations.T
-        assert torch.equal(game, next_game)
+        episode, t = batch.observations.T
+        next_episode, next_t = batch.next_observations.T
+        assert torch.equal(episode, next_episode)
         assert torch.equal(t + 1, next_t)
         assert (batch.rewards == 1).all()
 
@@ -65,7 +65,7 @@ def test_episodes_go_on_between_rollouts():
     assert list(collector.finished) == [(7.0, 7)] * 2
 
 
-def test_continuous_actions_are_clipped_at_the_environment_alone():
+def test_continuous_actions_are_clipped_for_the_environment_only():
     collector = Collector(EnvironmentMaker("Pendulum-v1").make(2), gamma=0.9)
     collector.reset(0)
     seen = []
@@ -87,7 +87,7 @@ def test_first_rollouts_differ_across_seeds_and_repeat():
 
 
 def test_evaluation_plays_one_whole_episode_of_every_copy():
-    # Had the first four episodes to finish been taken, the long ones would be missing.
+    # If the first four episodes to finish were taken, the long ones would be missing.
     envs = EnvironmentMaker("test/Counting-v0", {"lengths": (2, 50)}).make(4)
     assert play_episodes(envs, Always(0), 0).lengths.tolist() == [2, 2, 2, 2]
     waves = list(EvaluationDataset(envs, Always(0), [1, 2, 3]))
@@ -97,7 +97,7 @@ def test_evaluation_plays_one_whole_episode_of_every_copy():
 
 def test_evaluation_of_unequal_episodes_counts_each_once():
     class Half(Always):
-        """The second half of the copies balance a little longer."""
+        """The second half of the environment copies balances a little longer."""
 
         def act(self, observations, exploration=None):
             actions = (observations[:, 2] > 0).long()

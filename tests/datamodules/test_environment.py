@@ -1,4 +1,4 @@
-"""Where evaluation starts: every wave, stage and rank from starts of its own."""
+"""Each wave of episodes, stage and rank of an evaluation has its own seeds."""
 
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 
 class SeededEnv(gym.Env[Any, Any]):
-    """Keeps the seeds of its resets and shows where the seed made it start; two steps long."""
+    """Records the seeds of its resets and observes a start drawn from them. It has two steps."""
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
     observation_space = gym.spaces.Box(0, 1, (1,), np.float64)
@@ -49,7 +49,7 @@ def seeded():
 
 
 class Still(LightningModule):
-    """Its only action is 0."""
+    """Always takes the action 0."""
 
     def act(self, observations, exploration=None):
         return torch.zeros(len(observations), dtype=torch.int64)
@@ -65,18 +65,18 @@ def make(rank=0, world_size=1, **overrides):
 
 
 def starts(loader):
-    """The return of every episode, which is twice its start, one tuple a wave."""
+    """The returns of all episodes, each of which is twice its start; one tuple per wave."""
     return [tuple(wave.returns.tolist()) for wave in loader]
 
 
 @pytest.mark.parametrize("stage", ["val_dataloader", "test_dataloader"])
-def test_every_copy_of_every_wave_starts_elsewhere(stage):
+def test_all_environment_copies_and_waves_have_different_starts(stage):
     waves = starts(getattr(make(), stage)())
     assert [len(wave) for wave in waves] == [4, 4, 4]
     assert len({start for wave in waves for start in wave}) == 12
 
 
-def test_test_and_predict_start_where_no_validation_did():
+def test_test_and_predict_have_other_starts_than_validation():
     data = make()
     waves = {stage: starts(getattr(data, f"{stage}_dataloader")()) for stage in ("val", "test")}
     assert not set().union(*waves["val"]) & set().union(*waves["test"])
@@ -89,7 +89,7 @@ def test_test_and_predict_start_where_no_validation_did():
     assert data.record_episode().rollout.rewards.sum().item() == predicted[0]
 
 
-def test_seeds_of_resets_overlap_nowhere():
+def test_seeds_of_resets_are_all_different():
     data = make()
     SeededEnv.seeds.clear()
     for loader in (data.val_dataloader(), data.test_dataloader()):
@@ -103,20 +103,20 @@ def test_every_validation_has_the_same_starts_and_another_seed_has_others():
     first = starts(data.val_dataloader())
     assert starts(data.val_dataloader()) == first
     data.updates = 100
-    assert starts(data.val_dataloader()) == first, "a later validation starts elsewhere"
+    assert starts(data.val_dataloader()) == first, "a later validation has other starts"
     assert starts(make().val_dataloader()) == first
     assert not set().union(*first) & set().union(*starts(make(seed=1).val_dataloader()))
 
 
 @pytest.mark.parametrize("stage", ["val_dataloader", "test_dataloader"])
-def test_ranks_share_the_waves_out(stage):
+def test_waves_are_divided_over_ranks(stage):
     whole = starts(getattr(make(), stage)())
     ranks = [starts(getattr(make(rank, 2), stage)()) for rank in range(2)]
-    assert [len(waves) for waves in ranks] == [2, 2], "not as many batches on each rank"
+    assert [len(waves) for waves in ranks] == [2, 2], "the ranks have different numbers of batches"
     assert ranks == [[whole[0], whole[2]], [whole[1], ()]]
 
 
-def test_ranks_share_predicted_episodes_out():
+def test_predicted_episodes_are_divided_over_ranks():
     returns = [
         [episode.rollout.rewards.sum().item() for episode in data.predict_dataloader()]
         for data in (make(), make(0, 2), make(1, 2))
@@ -124,7 +124,7 @@ def test_ranks_share_predicted_episodes_out():
     assert returns[0] == [returns[1][0], returns[2][0], returns[1][1]]
 
 
-def test_training_starts_where_no_evaluation_does():
+def test_training_has_other_starts_than_evaluation():
     data = make(num_envs=4)
     SeededEnv.seeds.clear()
     data.setup("fit")
@@ -168,7 +168,7 @@ def test_evaluation_environments_are_closed():
 
 
 class Actless(LightningModule):
-    """No policy."""
+    """A module without `act`."""
 
 
 @pytest.mark.parametrize("source", [RolloutDataModule, EnvironmentDataModule])

@@ -1,4 +1,4 @@
-"""MNIST from small files of its own; the real set where RL_LIGHTNING_MNIST says where it is."""
+"""MNIST from small files of random digits, and the real one if RL_LIGHTNING_MNIST is set."""
 
 import os
 import struct
@@ -18,7 +18,7 @@ TRAIN, TEST, VALIDATION = 50, 20, 10
 
 
 def write_mnist(folder: Path, digit_size: int = 28) -> Path:
-    """Files of MNIST's format, the digits being noise in MNIST's inner 20 x 20 box."""
+    """Write files in MNIST's format, with noise in the inner 20 x 20 pixels as digits."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)
@@ -69,7 +69,7 @@ def test_batches_cover_the_split_once_in_the_documented_form(folder: Path) -> No
     assert torch.equal(data.splits["train"][1][order], labels)
 
 
-def test_the_last_training_images_validate_and_stay_in_order(folder: Path) -> None:
+def test_the_last_training_images_are_for_validation_and_keep_their_order(folder: Path) -> None:
     _, labels = zip(*make(folder).val_dataloader(), strict=True)
     assert torch.cat(labels).tolist() == [k % 10 for k in range(TRAIN - VALIDATION, TRAIN)]
     images, _ = zip(*make(folder).test_dataloader(), strict=True)
@@ -93,8 +93,8 @@ def test_images_are_a_function_of_seed_and_update(folder: Path, kind: dict[str, 
     assert all(torch.equal(a, b) for a, b in zip(second, epoch(resumed), strict=True))
 
 
-def test_each_update_draws_places_of_its_own(folder: Path) -> None:
-    # One image in each batch, always the same one, so that its place alone can differ.
+def test_each_update_draws_new_positions(folder: Path) -> None:
+    # Each batch is the same single image, so that only its position can differ.
     data = make(folder, validation_images=TRAIN - 1, image_size=60)
     places = {epoch(data)[0].amax((1, 3)).argmax(1).item() for _ in range(12)}
     assert len(places) > 3
@@ -119,7 +119,7 @@ def on_rank(folder: Path, rank: int, world_size: int, **kwargs: int) -> MNISTDat
 
 @pytest.mark.parametrize("world_size", [2, 3])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_ranks_part_the_images_and_take_the_same_number_of_batches(
+def test_images_are_divided_over_ranks_with_equal_numbers_of_batches(
     folder: Path, world_size: int, split: str
 ) -> None:
     seen, lengths = [], set()
@@ -136,7 +136,7 @@ def test_ranks_part_the_images_and_take_the_same_number_of_batches(
     assert sorted(seen) == sorted(whole)
 
 
-def test_ranks_draw_different_places(folder: Path) -> None:
+def test_ranks_draw_different_positions(folder: Path) -> None:
     first, second = (
         next(iter(on_rank(folder, rank, 2, image_size=60).train_dataloader())).images
         for rank in range(2)
@@ -155,7 +155,7 @@ def test_paste_by_hand() -> None:
     assert canvases.tolist() == [first, second]
 
 
-def test_digits_are_placed_whole_and_everywhere() -> None:
+def test_digits_are_completely_inside_the_image_at_all_positions() -> None:
     digits = torch.full((4000, 28, 28), 7, dtype=torch.uint8)
     images = place(digits, 60, torch.Generator().manual_seed(0))
     assert (images.flatten(1).sum(1) == 7 * 28 * 28).all()
@@ -199,7 +199,7 @@ def test_shift_moves_by_at_most_so_many_pixels() -> None:
         ({"clutter": -1}, "clutter >= 0"),
     ],
 )
-def test_nonsense_is_refused(argument: dict[str, int], message: str) -> None:
+def test_invalid_settings_are_refused(argument: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         MNISTDataModule(**argument)  # type: ignore[arg-type]
 
@@ -218,7 +218,7 @@ def test_a_truncated_file_is_one_clear_line(folder: Path, keep: int) -> None:
     refused(folder, "truncated or are not MNIST")
 
 
-def test_a_file_of_something_else_is_one_clear_line(folder: Path) -> None:
+def test_a_file_that_is_not_mnist_is_one_clear_line(folder: Path) -> None:
     (folder / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").write_text("not MNIST at all, my friend")
     refused(folder, "truncated or are not MNIST")
 
@@ -247,7 +247,7 @@ def test_too_few_images_to_split_is_one_clear_line(folder: Path) -> None:
 
 
 @pytest.mark.skipif("RL_LIGHTNING_MNIST" not in os.environ, reason="needs the real MNIST")
-def test_the_real_set_is_all_there() -> None:
+def test_the_real_mnist_is_complete() -> None:
     data = MNISTDataModule(os.environ["RL_LIGHTNING_MNIST"])
     data.setup("test")
     sizes = {name: len(labels) for name, (_, labels) in data.splits.items()}

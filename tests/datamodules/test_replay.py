@@ -10,7 +10,7 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 
 class VersionedPolicy(LightningModule):
-    """Notes how many updates it has had whenever it acts and whenever it learns."""
+    """Records its number of updates whenever it acts and whenever it learns."""
 
     def __init__(self):
         super().__init__()
@@ -80,7 +80,7 @@ def test_episodes_and_replay_go_on_over_epochs():
     data = replay(env_kwargs={"lengths": (7,)}, num_envs=1, env_steps_per_update=1)
     policy = run(data, epochs=3)
     assert policy.collector.finished[0] == (7.0, 7)
-    assert policy.collector.env_steps == 19  # of 21 rows, two were resets
+    assert policy.collector.env_steps == 19  # two of 21 rows are resets
     assert len(data.ring) == 21
     episodes = {"train/return": 7, "train/length": 7}
     assert policy.statistics == {"env_steps": 19, "replay/size": 21, **episodes}
@@ -96,9 +96,9 @@ class Still:
 
 
 def on_rank(rank=0, world_size=2, **overrides):
-    """A replay whose ring is the same on every rank, and stays so for the updates 1 to 7.
+    """A replay whose ring is the same on every rank and does not change in updates 1 to 7.
 
-    Its eight copies step together at every eighth update, in an environment without chance.
+    Its eight environment copies step at every eighth update, in a deterministic environment.
     """
     settings = {"num_envs": 8, "env_steps_per_update": 1, "warmup_env_steps": 320, "batch_size": 32}
     data = replay(env_kwargs={"lengths": (1000,)}, capacity=1000, **{**settings, **overrides})
@@ -110,30 +110,30 @@ def on_rank(rank=0, world_size=2, **overrides):
 
 
 def rows_drawn(data, epochs=1):
-    """The rows that each update's minibatch holds, by their step of the episode."""
+    """The rows in the minibatch of each update, given as steps of the episode."""
     batches = [batch for _ in range(epochs) for batch in data.train_dataloader()]
     return [batch.observations[:, 1].tolist() for batch in batches]
 
 
-def test_every_update_and_every_rank_draws_rows_of_its_own():
+def test_each_update_and_each_rank_samples_different_rows():
     drawn = {rank: rows_drawn(on_rank(rank, updates_per_epoch=8)) for rank in range(2)}
     assert len({tuple(rows) for rows in drawn[0] + drawn[1]}) == 16
-    assert len(set(drawn[0][1])) > 10, "the rows of a minibatch are not drawn at random"
+    assert len(set(drawn[0][1])) > 10, "the rows of a minibatch are not random"
     assert drawn[0] == rows_drawn(on_rank(0, updates_per_epoch=8))
     assert drawn[0] != rows_drawn(on_rank(0, updates_per_epoch=8, seed=1))
 
 
-def test_the_length_of_an_epoch_changes_no_draw():
+def test_the_length_of_an_epoch_does_not_change_the_samples():
     whole = rows_drawn(on_rank(updates_per_epoch=12))
     assert rows_drawn(on_rank(updates_per_epoch=3), epochs=4) == whole
 
 
 def prioritised(world_size=1, **overrides):
-    """A prioritised replay, of which a row's priority is 1 more than its step of the episode."""
+    """A prioritised replay in which the priority of a row is its step of the episode plus 1."""
     settings = {"priority_exponent": 1.0, "importance_exponent": 0.4, "batch_size": 1000}
     data = on_rank(0, world_size, **{**settings, "importance_env_steps": 1000, **overrides})
     data.updates = 1
-    batch = data.next_batch()  # new rows have equal priorities, so that 1,000 shares hit each
+    batch = data.next_batch()  # equal priorities, so that 1,000 draws contain each row
     assert set(batch.observations[:, 1].tolist()) == set(range(40))
     data.renew_priorities(batch.observations[:, 1] + 1)
     return data
@@ -144,7 +144,7 @@ def prioritised(world_size=1, **overrides):
     [(1, 0, 0.4), (1, 250, 0.55), (2, 250, 0.7), (4, 250, 1.0), (1, 10**6, 1.0)],
 )
 @pytest.mark.parametrize("draw", ["next_batch", "sample"])
-def test_importance_weights_follow_the_steps_of_all_ranks(world_size, env_steps, beta, draw):
+def test_beta_counts_the_environment_steps_of_all_ranks(world_size, env_steps, beta, draw):
     data = prioritised(world_size)
     data.collector.env_steps = env_steps
     rng = np.random.default_rng(0)
@@ -156,13 +156,13 @@ def test_importance_weights_follow_the_steps_of_all_ranks(world_size, env_steps,
     assert batch.importance_weights.dtype == torch.float32
 
 
-def test_importance_weights_are_divided_by_the_greatest_of_each_minibatch():
+def test_importance_weights_are_divided_by_the_largest_of_each_minibatch():
     data = prioritised()
     data.batch_size = 4
     for update in range(2, 8):
         data.updates = update
         batch = data.next_batch()
-        assert batch.observations[:, 1].min() > 0, "the least priority of all is in the minibatch"
+        assert batch.observations[:, 1].min() > 0, "the smallest priority is sampled"
         assert batch.importance_weights.max() == 1
         data.renew_priorities(batch.observations[:, 1] + 1)
 
@@ -172,19 +172,19 @@ def test_beta_grows_while_experience_is_collected():
     data.updates = 0
     betas = []
     for batch in data.train_dataloader():
-        known = batch.observations[:, 1] < 40  # later rows came with the greatest priority so far
+        known = batch.observations[:, 1] < 40  # later rows have the largest priority so far
         priorities = batch.observations[known, 1].double() + 1
         weights = batch.importance_weights[known].double()
         least, greatest = priorities.argmin(), priorities.argmax()
         ratio = (priorities[greatest] / priorities[least]).log()
         betas.append(-((weights[greatest] / weights[least]).log() / ratio).item())
         data.renew_priorities(batch.observations[:, 1] + 1)
-    # Each eighth update steps eight copies, after 320 environment steps of warm-up.
+    # Eight environment copies step at every eighth update, after 320 warm-up steps.
     expected = [min(1.0, 0.4 + 0.6 * (320 + 8 * (1 + t // 8)) / 400) for t in range(56)]
     assert betas == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_uniform_draw_has_no_importance_weights():
+def test_uniform_sampling_has_no_importance_weights():
     assert on_rank().next_batch().importance_weights is None
 
 
@@ -204,7 +204,7 @@ def test_a_uniform_draw_has_no_importance_weights():
         ({"env_kwargs": {"colour": 1}}, "unexpected keyword argument 'colour'"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(overrides, said):
+def test_invalid_settings_are_refused_in_one_line(overrides, said):
     with pytest.raises(ConfigurationError) as error:
         replay(**overrides)
     assert said in str(error.value)

@@ -18,9 +18,9 @@ LONGEST = 7
 
 
 class Counting(gym.Env[Any, Any]):
-    """Counts its steps, and ends after a number of them that is drawn at its reset.
+    """Observes the number of its steps, and ends after a number that is drawn at each reset.
 
-    Even numbers terminate, odd ones truncate; each step pays its number.
+    Even numbers terminate and odd ones truncate. The reward of a step is its number.
     """
 
     observation_space = gym.spaces.Box(-1.0, 100.0, (2,))
@@ -48,7 +48,7 @@ def counting() -> Iterator[None]:
 
 
 class Versioned(LightningModule):
-    """Its actions tell how many updates it has had."""
+    """Its actions are its number of updates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ def test_fixed_rollouts_mask_reset_rows_and_keep_the_final_observation() -> None
     assert torch.equal(~rollout.mask[1:], rollout.ends[:-1])
     assert (rollout.rewards[~rollout.mask] == 0).all()
     kept = rollout.mask
-    assert torch.equal(count[kept], before[kept] + 1), "what follows a step is not its own"
+    assert torch.equal(count[kept], before[kept] + 1), "the next observation is of another step"
     assert torch.equal(rollout.ends[kept], (count == length)[kept])
     even = length % 2 == 0
     assert torch.equal(rollout.discounts == 0, rollout.ends & even)
@@ -124,15 +124,15 @@ def test_each_copy_plays_equally_many_whole_episodes(copies: int) -> None:
     )
     batches = fit(data, Versioned())
     for batch in batches:
-        assert (batch.observations[0, :, 0] == 0).all(), "not a fresh start"
+        assert (batch.observations[0, :, 0] == 0).all(), "the rollout does not begin with a reset"
         assert ((batch.ends & batch.mask).sum(0) == 3).all()
-        assert (batch.ends & batch.mask)[-1].any(), "longer than the slowest copy"
+        assert (batch.ends & batch.mask)[-1].any(), "the rollout is too long"
         finished = (batch.ends & batch.mask).long().cumsum(0) == 3
         assert not batch.mask[1:][finished[:-1]].any()
 
 
 def test_whole_episodes_do_not_favour_short_ones() -> None:
-    """Lengths are uniform on 1..7; the first to finish of many copies are far shorter."""
+    """Lengths are uniform on 1..7, and the first episodes to finish would be far shorter."""
     data = RolloutDataModule(
         "Counting-v0", num_envs=500, episodes_per_update=500, updates_per_epoch=1
     )
@@ -145,7 +145,7 @@ def test_whole_episodes_do_not_favour_short_ones() -> None:
     assert (batch.ends & batch.mask).sum() == 500
 
 
-def test_only_the_asked_for_episodes_are_counted() -> None:
+def test_only_the_requested_episodes_are_counted() -> None:
     data = RolloutDataModule(
         "Counting-v0", num_envs=20, episodes_per_update=20, updates_per_epoch=1
     )
@@ -157,7 +157,7 @@ def test_only_the_asked_for_episodes_are_counted() -> None:
     assert counted == sorted(zip(returns.tolist(), lengths.tolist(), strict=True))
 
 
-def test_each_whole_episode_batch_has_starts_of_its_own() -> None:
+def test_each_batch_of_whole_episodes_has_new_starts() -> None:
     first, again, other = (
         fit(
             RolloutDataModule(
@@ -206,6 +206,6 @@ def test_environment_steps_are_counted_without_reset_rows() -> None:
         ({"rollout_length": 2, "updates_per_epoch": 0}, "updates_per_epoch"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(arguments: dict[str, int], message: str) -> None:
+def test_invalid_settings_are_refused(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         RolloutDataModule("Counting-v0", **arguments)

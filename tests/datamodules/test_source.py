@@ -1,4 +1,4 @@
-"""What every datamodule shares: sized epochs, and the count that random streams follow."""
+"""Epochs of a fixed length, and the count of updates that random streams depend on."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ from rl_lightning.runtime.seeding import numpy_stream, stream_seed, torch_stream
 
 
 class Numbers(SourceDataModule):
-    """Batch t holds t."""
+    """A datamodule whose batch t contains the number t."""
 
     batch_type = torch.Tensor
     updates_per_epoch = 4
@@ -27,7 +27,7 @@ class Numbers(SourceDataModule):
 
 
 class Seeing(LightningModule):
-    """Keeps each batch and, at that moment, the datamodule's and its own count of updates."""
+    """Records each batch with the current update counts of the datamodule and the module."""
 
     def __init__(self):
         super().__init__()

@@ -30,7 +30,7 @@ ENVIRONMENTS: list[tuple[str, dict[str, Any], int, int]] = [
 
 
 @pytest.mark.parametrize(("env_id", "env_kwargs", "states", "actions"), ENVIRONMENTS)
-def test_tensors_hold_what_the_table_says(
+def test_tensors_equal_the_table(
     env_id: str, env_kwargs: dict[str, Any], states: int, actions: int
 ) -> None:
     dynamics = TabularDataModule(env_id, env_kwargs=env_kwargs, gamma=0.9).dynamics
@@ -47,7 +47,7 @@ def test_tensors_hold_what_the_table_says(
     dense = dynamics.transitions.to_dense().view(states, actions, states)
     np.testing.assert_allclose(dense, matrix)
     assert dynamics.initial.sum() == pytest.approx(1.0)
-    # Duplicates are merged and columns in order, as the format promises.
+    # Duplicates are merged and columns are in order, as the CSR format requires.
     crow, col = dynamics.transitions.crow_indices(), dynamics.transitions.col_indices()
     values, size = dynamics.transitions.values(), dynamics.transitions.shape
     torch.sparse_csr_tensor(crow, col, values, size, check_invariants=True)
@@ -64,7 +64,7 @@ def test_arrays_and_table_give_the_same_tensors() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_an_epoch_is_so_many_sweeps_over_the_same_dynamics() -> None:
+def test_an_epoch_is_a_number_of_sweeps_over_the_same_dynamics() -> None:
     data = TabularDataModule("FrozenLake-v1", updates_per_epoch=3)
     loader = data.train_dataloader()
     assert len(loader) == 3
@@ -74,13 +74,13 @@ def test_an_epoch_is_so_many_sweeps_over_the_same_dynamics() -> None:
     assert moved[0] is moved[1] is moved[2]
 
 
-def test_grids_say_their_shape() -> None:
+def test_the_shape_of_grids_is_read() -> None:
     shapes = [TabularDataModule(i, env_kwargs=kw).grid_shape for i, kw, _, _ in ENVIRONMENTS]
     assert shapes == [(4, 5), (4, 4), (8, 8), (4, 12), None, None]
 
 
 def table(*outcomes: tuple[Any, ...]) -> dict[int, dict[int, list[tuple[Any, ...]]]]:
-    """Two states and one action: state 0 as told, state 1 ends."""
+    """P of two states and one action, with the given outcomes of state 0. State 1 ends."""
     return {0: {0: list(outcomes)}, 1: {0: [(1.0, 1, 0.0, True)]}}
 
 
@@ -123,14 +123,14 @@ def test_bad_dynamics_are_named_in_one_line(env: Any, message: str) -> None:
     [
         [(1.0, 1, -1.0, False)],
         [(0.9, 0, -1.0, False), (0.1, 1, -1.0, True)],
-        [(1.0, 0, 0.0, False)],  # endless, but for nothing
+        [(1.0, 0, 0.0, False)],  # endless, but without reward
     ],
 )
 def test_sound_dynamics_pass(outcomes: list[tuple[Any, ...]]) -> None:
     check(SimpleNamespace(P=table(*outcomes)))
 
 
-def test_endings_are_found_from_afar() -> None:
+def test_endings_are_found_from_distant_states() -> None:
     grid = GridWorld(size=60, terminals=[[0, 0]])
     check_endings("grid", grid.transitions(), 3600)
     walled = GridWorld(size=60, terminals=[[0, 0]], walls=[[58, 59], [59, 58]])
@@ -138,7 +138,7 @@ def test_endings_are_found_from_afar() -> None:
         check_endings("grid", walled.transitions(), 3600)
 
 
-def test_bad_starts() -> None:
+def test_invalid_distributions_of_initial_states_are_refused() -> None:
     env = SimpleNamespace(initial_state_distrib=[0.5, 0.4])
     with pytest.raises(ConfigurationError, match="not a distribution over 2 states"):
         read_initial("Bad-v0", env, 2)
@@ -152,7 +152,7 @@ def test_bad_starts() -> None:
         ("test/Leaky-v0", "test/Leaky-v0: the probabilities of state 3, action 1 sum to 0.5"),
     ],
 )
-def test_the_command_line_says_so_and_writes_nothing(
+def test_the_command_line_prints_the_error_and_writes_no_file(
     env_id: str,
     message: str,
     capsys: pytest.CaptureFixture[str],
@@ -171,7 +171,7 @@ def test_the_command_line_says_so_and_writes_nothing(
 
 
 class Leaky(gym.Env[Any, Any]):
-    """A grid world that loses half of one move."""
+    """A grid world in which the probabilities of one action sum to one half."""
 
     observation_space = gym.spaces.Discrete(16)
     action_space = gym.spaces.Discrete(4)

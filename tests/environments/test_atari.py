@@ -17,7 +17,7 @@ GAMMA, FIRE = 0.9, 1
 
 
 class Always:
-    """Takes one action for ever; in Breakout, FIRE loses all lives soon."""
+    """Always takes one action. In Breakout, FIRE soon loses all lives."""
 
     device = torch.device("cpu")
 
@@ -29,7 +29,7 @@ class Always:
 
 
 class Random:
-    """Plays at random, the same way for each copy in every run."""
+    """Takes random actions, which are the same in every run."""
 
     device = torch.device("cpu")
 
@@ -48,16 +48,16 @@ def collect(env_id, steps, policy, clip_rewards=False, **env_kwargs):
     return collector, collector.collect(policy, steps)
 
 
-def test_a_life_lost_ends_the_discount_and_not_the_episode():
+def test_a_lost_life_sets_the_discount_to_zero_and_does_not_end_the_episode():
     collector, rollout = collect("ALE/Breakout-v5", 200, Always(FIRE))
     is_end = rollout.discounts == 0
     assert (rollout.discounts[~is_end] == GAMMA).all()
-    # Five lives: four lost while the game goes on, and with the fifth the game.
+    # Breakout has five lives. The episode continues after four of them and ends with the fifth.
     lost = is_end[:, 0].nonzero().flatten()
     assert rollout.ends[lost[:5], 0].tolist() == [False] * 4 + [True]
     assert rollout.mask[lost[:5] + 1, 0].tolist() == [True] * 4 + [False]
     assert collector.finished[0][1] in (lost[4] + 1, rollout.ends[:, 1].int().argmax() + 1)
-    # The stack goes on through the loss of a life, and not through a reset.
+    # A lost life does not clear the stack of frames, and a reset does.
     stacks = rollout.observations[:, 0]
     goes_on = (stacks[1:, :3] == stacks[:-1, 1:]).flatten(1).all(1)
     assert goes_on[rollout.mask[:, 0]].all()
@@ -77,7 +77,7 @@ def test_a_return_is_of_raw_rewards_and_of_the_whole_episode():
     assert collector.finished[0] == (episodes.returns.item(), episodes.lengths.item())
 
 
-def test_rewards_are_clipped_for_learning_only():
+def test_rewards_are_clipped_in_rollouts_only():
     def play(clip_rewards):
         return collect(
             "ALE/SpaceInvaders-v5", 160, Random(6), clip_rewards, max_num_frames_per_episode=600
@@ -91,14 +91,14 @@ def test_rewards_are_clipped_for_learning_only():
     assert raw_collector.finished[0] == (raw.rewards[:150, 0].sum(), 150)
 
 
-def test_the_sticky_protocol_keeps_the_discount_through_lives():
+def test_under_the_sticky_protocol_a_lost_life_keeps_the_discount():
     _, rollout = collect("ALE/Breakout-v5", 200, Always(FIRE), protocol="sticky")
     assert torch.equal(rollout.discounts == 0, rollout.ends)
     assert rollout.ends.any()
 
 
 @pytest.mark.parametrize(("protocol", "repeats"), [("nature", False), ("sticky", True)])
-def test_actions_stick_under_one_protocol_alone(protocol, repeats):
+def test_actions_repeat_only_under_the_sticky_protocol(protocol, repeats):
     def play(seed):
         envs = EnvironmentMaker("ALE/Breakout-v5", {"protocol": protocol, "noop_max": 0}).make(1)
         envs.reset(seed=seed)
@@ -131,12 +131,12 @@ def test_copies_and_seeds_differ_and_repeat():
     assert starts(1) == first
 
 
-def test_a_game_is_the_same_by_the_name_with_its_package():
+def test_an_id_with_a_package_makes_the_same_environment():
     envs = EnvironmentMaker("ale_py:ALE/Pong-v5").make(1)
-    assert type(envs) is AtariGames, "and not Gymnasium's, with clipped rewards"
+    assert type(envs) is AtariGames, "Gymnasium's vector environment, which clips rewards, was used"
 
 
-# All 104 would take half a minute; benchmarks/atari_stream.py --games all plays them.
+# All 104 games would take half a minute. benchmarks/atari_stream.py --games all plays them.
 @pytest.mark.parametrize("env_id", GAMES[::9])
 def test_games_start(env_id):
     envs = EnvironmentMaker(env_id).make(1)
@@ -154,7 +154,7 @@ def test_the_screen_shows_the_episode_that_is_played():
     gray = episode.frames.float() @ torch.tensor([0.299, 0.587, 0.114])
     seen = functional.interpolate(gray[:, None], (84, 84), mode="area")[:, 0]
     error = (seen - episode.rollout.observations[:, 0, -1]).abs()
-    # Another episode would have bat, ball and bricks elsewhere: that is over 2% of the screen.
+    # In another episode, bat, ball and bricks would differ, which is over 2% of the screen.
     assert (error > 20).float().flatten(1).mean(1).max() < 0.005
 
 
@@ -173,7 +173,7 @@ def test_the_screen_shows_the_episode_that_is_played():
         ("ALE/Pong-v5", {"autoreset_mode": "SameStep"}, "only"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(env_id, env_kwargs, said):
+def test_invalid_settings_are_refused_in_one_line(env_id, env_kwargs, said):
     with pytest.raises(ConfigurationError) as error:
         EnvironmentMaker(env_id, env_kwargs).describe()
     assert said in str(error.value)

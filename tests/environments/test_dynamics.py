@@ -1,4 +1,4 @@
-"""Under γ = 1 what can be earned for ever is refused, and nothing else is."""
+"""With γ = 1, loops of positive reward are refused, and no others."""
 
 import time
 
@@ -15,7 +15,7 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 
 def outcomes_of(table):
-    """Rows of (state, action, probability, next state, reward, terminated)."""
+    """Outcomes from rows of (state, action, probability, next state, reward, terminated)."""
     columns = zip(*sorted(table), strict=True)
     kinds = (np.int64, np.int64, np.float64, np.int64, np.float64, np.bool_)
     return Outcomes(*(np.array(c, k) for c, k in zip(columns, kinds, strict=True)))
@@ -77,7 +77,7 @@ END = (1.0, 0, 0.0, True)
         ),
     ],
 )
-def test_loops_that_earn_are_refused_and_no_others(name, table, refused):
+def test_only_loops_of_positive_reward_are_refused(name, table, refused):
     num_states = 1 + max(max(row[0], row[3]) for row in table)
     num_actions = 1 + max(row[1] for row in table)
     for state in range(num_states):
@@ -87,8 +87,8 @@ def test_loops_that_earn_are_refused_and_no_others(name, table, refused):
     assert is_refused(table, num_states, num_actions) == refused, name
 
 
-def test_what_a_long_walk_gains_and_loses_again_is_accepted():
-    """A random walk whose rewards are differences of a height: slow to level out, mean 0."""
+def test_a_long_walk_with_mean_reward_zero_is_accepted():
+    """A random walk with differences of a height as rewards: mean 0, but slow to converge."""
     last, height = 29, np.random.default_rng(0).normal(size=30).cumsum()
     table = [
         (state, 0, 0.5, next_state, height[next_state] - height[state], False)
@@ -96,7 +96,7 @@ def test_what_a_long_walk_gains_and_loses_again_is_accepted():
         for next_state in (max(0, state - 1), min(last, state + 1))
     ]
     assert not is_refused(table, last + 1, 1)
-    table[0] = (*table[0][:4], 0.5, False)  # staying at the foot is paid
+    table[0] = (*table[0][:4], 0.5, False)  # staying at the lowest state has a positive reward
     assert is_refused(table, last + 1, 1)
 
 
@@ -105,9 +105,9 @@ def test_what_a_long_walk_gains_and_loses_again_is_accepted():
     num_states=st.integers(1, 6),
     data=st.data(),
 )
-def test_deterministic_loops_are_judged_by_their_means(num_states, data):
-    """Beside every cycle of a small graph, counted by hand (Karp 1978)."""
-    number = st.integers(0, num_states)  # one past the last: the episode ends
+def test_deterministic_loops_are_refused_by_their_mean_reward(num_states, data):
+    """The check agrees with the mean reward of every cycle of a small graph (Karp 1978)."""
+    number = st.integers(0, num_states)  # the number of states stands for the end of the episode
     successors = data.draw(st.lists(st.tuples(number, number), min_size=num_states,
                                     max_size=num_states))  # fmt: skip
     paid = st.integers(-3, 3)
@@ -120,7 +120,7 @@ def test_deterministic_loops_are_judged_by_their_means(num_states, data):
             zip(successors[state], rewards[state], strict=True)
         )
     ]
-    # The most that n steps earn, from each state to each.
+    # The largest sum of rewards in n steps, from each state to each other state.
     best = np.full((num_states, num_states), -np.inf)
     for state, _, _, next_state, reward, ended in table:
         if not ended:
@@ -147,7 +147,7 @@ def test_deterministic_loops_are_judged_by_their_means(num_states, data):
         ("rl_lightning/GridWorld-v0", {"step_reward": 0.5, "size": [1, 3]}, True),
     ],
 )
-def test_environments_that_pay_for_walking_need_a_discount(env_id, env_kwargs, refused):
+def test_environments_with_rewards_for_walking_need_a_discount(env_id, env_kwargs, refused):
     def make(gamma):
         return TabularDataModule(env_id, env_kwargs=env_kwargs, gamma=gamma)
 
@@ -160,7 +160,7 @@ def test_environments_that_pay_for_walking_need_a_discount(env_id, env_kwargs, r
     assert "\n" not in str(error.value)
 
 
-def test_large_grids_are_judged_in_seconds():
+def test_large_grids_are_checked_in_seconds():
     for step_reward in (-1.0, 1.0):
         outcomes = GridWorld(size=1000, step_reward=step_reward).transitions()
         began = time.perf_counter()
@@ -172,7 +172,7 @@ def test_large_grids_are_judged_in_seconds():
         assert time.perf_counter() - began < 20
 
 
-def test_the_state_that_is_named_is_on_the_way_to_the_loop():
+def test_the_error_names_a_state_on_the_way_to_the_loop():
     lake = gym.make("FrozenLake-v1", reward_schedule=(1, 0, 0.1)).unwrapped
     outcomes = read_outcomes("FrozenLake-v1", lake, 16, 4)
     with pytest.raises(ConfigurationError, match="from state 0 a policy"):

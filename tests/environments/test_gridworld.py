@@ -28,7 +28,7 @@ def test_gymnasium_accepts_it(kwargs: dict[str, Any], render_mode: str | None) -
 
 
 @pytest.mark.parametrize("kwargs", [{}, ODD])
-def test_dynamics_are_what_steps_do(kwargs: dict[str, Any]) -> None:
+def test_dynamics_agree_with_steps(kwargs: dict[str, Any]) -> None:
     grid = GridWorld(**kwargs)
     grid.reset(seed=0)
     for state in np.flatnonzero(~(grid.terminals | grid.walls)):
@@ -114,7 +114,7 @@ def test_pictures() -> None:
         ({"size": [1, 2]}, "no episode can start"),
     ],
 )
-def test_what_cannot_be_a_grid_is_said(kwargs: dict[str, Any], message: str) -> None:
+def test_invalid_grids_are_refused(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as caught:
         GridWorld(**kwargs)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Making environments that can be drawn."""
+"""Makes environments, also for rendering, and refuses those that cannot be made."""
 
 import configparser
 import os
@@ -15,7 +15,7 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 
 class UndrawableEnv(gym.Env[np.ndarray, int]):
-    """Fails where a machine without a drawing library would."""
+    """Its `render` fails as on a machine without a rendering library."""
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
     observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
@@ -34,14 +34,14 @@ class UndrawableEnv(gym.Env[np.ndarray, int]):
 gym.register("test/Undrawable-v0", UndrawableEnv, disable_env_checker=True)
 
 
-def test_a_machine_that_cannot_draw_is_told_so_in_one_line():
+def test_an_environment_that_cannot_be_rendered_is_one_line():
     with pytest.raises(ConfigurationError, match="cannot render test/Undrawable-v0") as error:
         EnvironmentMaker("test/Undrawable-v0").make_rendered()
-    assert "libegl1" not in str(error.value), "that is for MuJoCo alone"
+    assert "libegl1" not in str(error.value), "the variable is for MuJoCo only"
     assert "\n" not in str(error.value)
 
 
-def test_a_robot_that_cannot_be_drawn_is_told_what_to_install(monkeypatch):
+def test_a_robot_that_cannot_be_rendered_names_what_to_install(monkeypatch):
     pytest.importorskip("mujoco")
 
     def fail(self):
@@ -100,7 +100,7 @@ fail()
 """
 
 
-def test_robots_are_made_without_a_word_and_other_warnings_of_mujoco_show(tmp_path):
+def test_robots_are_made_without_deprecations_and_other_warnings_are_shown(tmp_path):
     pytest.importorskip("mujoco")
     run = subprocess.run(
         [sys.executable, "-c", ROBOTS], stdout=-1, stderr=-2, text=True, cwd=tmp_path
@@ -113,10 +113,10 @@ def test_robots_are_made_without_a_word_and_other_warnings_of_mujoco_show(tmp_pa
         assert "Nan, Inf or huge value" in warning
         assert "settotalmass" not in warning
     assert "MuJoCo: " in within
-    assert "MuJoCo: " not in after, "MuJoCo shows its warnings itself again"
+    assert "MuJoCo: " not in after, "MuJoCo's own handler of warnings was not restored"
 
 
-def test_without_a_screen_mujoco_is_pointed_to_egl(monkeypatch):
+def test_without_a_screen_mujoco_uses_egl(monkeypatch):
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.setenv("MUJOCO_GL", "glfw")
@@ -127,7 +127,7 @@ def test_without_a_screen_mujoco_is_pointed_to_egl(monkeypatch):
     envs.close()
 
 
-def test_a_users_own_choice_stands(monkeypatch):
+def test_a_users_own_choice_is_kept(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
     EnvironmentMaker("CartPole-v1").make_rendered().close()
     assert os.environ["MUJOCO_GL"] == "osmesa"

@@ -1,4 +1,4 @@
-"""Between spaces and tensors: dtypes, counting from 0, bounds, and what is refused."""
+"""Conversion between spaces and tensors: dtypes, counting from 0, bounds and refusals."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ DTYPES = [
 
 
 class SpacesEnv(gym.Env[Any, Any]):
-    """Observes a sample of a space, and keeps the actions that it is given."""
+    """Observes samples of a space and records its actions."""
 
     def __init__(self, observations: gym.Space[Any], actions: gym.Space[Any] = ANY_ACTION) -> None:
         self.observation_space, self.action_space = observations, actions
@@ -55,7 +55,7 @@ def describe(observations: gym.Space[Any] = ONE, actions: gym.Space[Any] = ANY_A
 
 
 def network_sees(space: gym.Space[Any]):
-    """What `from_environment` and a body of no layers make of two samples of a space."""
+    """Two samples of a space after `from_environment` and a network body without layers."""
     space.seed(0)
     samples = np.stack([space.sample(), space.sample()])
     environment = describe(space)
@@ -70,7 +70,7 @@ def network_sees(space: gym.Space[Any]):
 def test_observations_of_every_dtype_and_shape_reach_the_network(dtype, shape):
     space = Box(0, 1 if dtype is np.bool_ else 100, shape, dtype)
     samples, features = network_sees(space)
-    # torch has few operations on other unsigned integers, and networks none on float64.
+    # torch has few operations for other unsigned integers, and networks use float32.
     assert describe(space)["observation_dtype"] not in ("uint16", "uint32", "uint64", "float64")
     assert features.dtype == torch.float32
     expected = samples.reshape(2, -1).astype(np.float32) / (255 if dtype is np.uint8 else 1)
@@ -94,12 +94,12 @@ def test_several_discrete_numbers_are_observed_as_numbers(space):
 @pytest.mark.parametrize("start", [0, 5, -3])
 def test_discrete_observations_count_from_zero_and_enter_one_hot(start, dtype):
     if start < 0 and dtype is np.uint8:
-        start = 250  # 5 more than that do not fit into a byte
+        start = 250  # 5 more numbers do not fit into a byte
     space = Discrete(5, start=start, dtype=dtype)
     assert describe(space)["num_observations"] == 5
     kept = from_environment(space, np.arange(start, start + 5).astype(dtype))
     assert kept.tolist() == [0, 1, 2, 3, 4]
-    # A table is read by them; bytes would be taken for a mask.
+    # They are indices into a table, and torch would use bytes as a mask.
     assert torch.arange(5)[torch.from_numpy(kept)].tolist() == [0, 1, 2, 3, 4]
     _, features = network_sees(space)
     assert features.sum(1).tolist() == [1, 1]
@@ -113,7 +113,7 @@ def test_infinite_bounds_are_no_infinite_observations():
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
-def test_the_copy_with_an_infinite_observation_is_named(wrong, dtype):
+def test_the_error_names_the_environment_copy_with_an_infinite_observation(wrong, dtype):
     space = Box(-np.inf, np.inf, (2, 2), dtype)
     observations = np.zeros((3, 2, 2), dtype)
     observations[1, 0, 1] = wrong
@@ -121,7 +121,7 @@ def test_the_copy_with_an_infinite_observation_is_named(wrong, dtype):
         from_environment(space, observations)
 
 
-def test_what_is_too_large_for_float32_is_named():
+def test_numbers_too_large_for_float32_are_refused():
     with pytest.raises(RunError, match="infinite or NaN in float32"):
         from_environment(Box(-np.inf, np.inf, (1,), np.float64), np.full((1, 1), 1e300))
 
@@ -156,7 +156,7 @@ def test_actions_are_clipped_into_their_space(space, data):
     np.testing.assert_array_equal(taken[inside], drawn[inside].astype(space.dtype))
 
 
-def test_bounds_of_actions_are_told_flattened():
+def test_bounds_of_actions_are_flattened_in_the_spec():
     low, high = np.arange(-6, 0).reshape(2, 3), np.arange(1, 7).reshape(2, 3)
     environment = describe(actions=Box(low.astype(np.float32), high.astype(np.float32)))
     assert environment["action_shape"] == (2, 3)
@@ -178,7 +178,7 @@ def test_bounds_of_actions_are_told_flattened():
         Sequence(Discrete(2)),
     ],
 )
-def test_actions_that_no_policy_has_are_refused_in_one_line(space):
+def test_other_action_spaces_are_refused_in_one_line(space):
     with pytest.raises(ConfigurationError, match=r"add a gymnasium\.ActionWrapper") as e:
         describe(actions=space)
     assert "\n" not in str(e.value)
@@ -186,7 +186,7 @@ def test_actions_that_no_policy_has_are_refused_in_one_line(space):
 
 
 class TwoSwitches(gym.ActionWrapper[Any, Any, Any]):
-    """The wrapper that the refusal of MultiDiscrete actions asks for."""
+    """A wrapper as the error about MultiDiscrete actions advises."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -197,7 +197,7 @@ class TwoSwitches(gym.ActionWrapper[Any, Any, Any]):
 
 
 class CountOfEdges(gym.ObservationWrapper[Any, Any, Any]):
-    """The wrapper that the refusal of graphs asks for."""
+    """A wrapper as the error about Graph observations advises."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)

@@ -1,4 +1,4 @@
-"""Episodes go on from a state that went through a checkpoint, and no state is guessed."""
+"""Episodes continue from a saved state, and unknown states are not saved."""
 
 import io
 from collections import Counter
@@ -42,7 +42,7 @@ ROBOTS = [
 
 
 def plain(state):
-    """What a checkpoint makes of it."""
+    """The value after it was saved to a checkpoint and loaded."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -50,7 +50,7 @@ def plain(state):
 
 
 def assert_episodes_go_on(one, other, before=13, after=60):
-    """`other` starts elsewhere, takes the state of `one`, and gives the same steps over ends."""
+    """Check that `other`, with the state of `one`, returns the same steps over several episodes."""
     one.action_space.seed(0)
     actions = [one.action_space.sample() for _ in range(before + after)]
     one.reset(seed=1)
@@ -89,11 +89,11 @@ def test_episodes_of_robots_go_on(env_id):
     assert one.envs[0].unwrapped.data.time == other.envs[0].unwrapped.data.time > 0
 
 
-def test_a_destination_that_is_yet_to_change_is_kept():
+def test_the_fickle_taxi_keeps_its_planned_change_of_destination():
     maker = EnvironmentMaker("Taxi-v4", {"fickle_passenger": True, "fickle_probability": 1.0})
     one, other = maker.make(1), maker.make(1)
     one.reset(seed=0)
-    one.envs[0].unwrapped.s = 16 + 1 * 100  # in the taxi, at row 1, on the way to the red square
+    one.envs[0].unwrapped.s = 16 + 1 * 100  # in the taxi, going to the red square
     other.reset(seed=0)
     other.envs[0].unwrapped.fickle_step = False
     write_state(other, plain(read_state(one)))
@@ -103,7 +103,7 @@ def test_a_destination_that_is_yet_to_change_is_kept():
 
 
 class Own(gym.Env):
-    """Walks on random numbers, and keeps what it needs in values of many types."""
+    """Moves at random, with a state of values of many types."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
     action_space = gym.spaces.Discrete(3)
@@ -128,7 +128,7 @@ class Own(gym.Env):
             "position": self.position,
             "seen": self.seen,
             "table": self.table,
-            "array": np.float32(1),  # a name that means something in the file format
+            "array": np.float32(1),  # a key that the encoding uses itself
             "rng": self.np_random.bit_generator.state,
         }
 
@@ -140,7 +140,7 @@ class Own(gym.Env):
 
 
 class Tired(gym.Wrapper):
-    """Takes off more of the reward at each step; has a state of its own."""
+    """A wrapper that lowers the reward more at each step, and has a `state_dict()`."""
 
     def __init__(self, env):
         super().__init__(env)
@@ -167,14 +167,14 @@ def test_environments_and_wrappers_with_a_state_dict_go_on():
 
 
 class Counting(Own):
-    """Keeps a Counter, whose type a checkpoint cannot hold."""
+    """Has a Counter in its state, whose type a checkpoint cannot hold."""
 
     def state_dict(self):
         return {"table": Counter(self.table)}
 
 
 class Holding(gym.Env):
-    """Has a state, and no way to read it."""
+    """An environment with state but without `state_dict()`."""
 
     observation_space, action_space = gym.spaces.Discrete(2), gym.spaces.Discrete(2)
 
@@ -183,7 +183,7 @@ class Holding(gym.Env):
 
 
 class Heavier(CartPoleEnv):
-    """Has more state than a CartPole."""
+    """A subclass of CartPole with more state."""
 
     def __init__(self):
         super().__init__()
@@ -191,7 +191,7 @@ class Heavier(CartPoleEnv):
 
 
 class Forgetful(gym.Wrapper):
-    """Has a state, and no way to read it."""
+    """A wrapper with state but without `state_dict()`."""
 
 
 @pytest.mark.parametrize(
@@ -203,10 +203,10 @@ class Forgetful(gym.Wrapper):
         lambda: Tired(Holding()),
         lambda: gym.wrappers.RecordEpisodeStatistics(CartPoleEnv()),
         lambda: gym.wrappers.TransformReward(CartPoleEnv(), abs),
-        lambda: gym.make("FrozenLake-v1", map_name=None),  # each of these has a map of its own
+        lambda: gym.make("FrozenLake-v1", map_name=None),  # each environment copy has its own map
     ],
 )
-def test_a_state_that_is_not_known_is_not_guessed(make):
+def test_the_state_of_an_unknown_type_is_not_saved(make):
     envs = SyncVectorEnv([make])
     assert read_state(envs) is None
 
@@ -215,7 +215,7 @@ def test_a_state_that_is_not_known_is_not_guessed(make):
     ("package", "env_id"),
     [("Box2D", "LunarLander-v3"), ("minigrid", "minigrid:MiniGrid-DoorKey-5x5-v0")],
 )
-def test_a_state_of_another_package_is_not_guessed(package, env_id):
+def test_the_state_of_another_package_is_not_saved(package, env_id):
     pytest.importorskip(package)
     envs = gym.make_vec(env_id, num_envs=2, vectorization_mode="sync")
     envs.reset(seed=0)
@@ -223,7 +223,7 @@ def test_a_state_of_another_package_is_not_guessed(package, env_id):
 
 
 @pytest.mark.filterwarnings("ignore:.*Async")
-def test_a_state_of_other_processes_is_not_guessed():
+def test_the_state_of_asynchronous_environments_is_not_saved():
     envs = gym.make_vec("CartPole-v1", num_envs=1, vectorization_mode="async")
     envs.reset(seed=0)
     assert read_state(envs) is None
@@ -258,6 +258,6 @@ def test_a_state_does_not_change_with_its_environment():
     env.reset(seed=0)
     state = read_state(env)
     before = repr(state)
-    env.position += 1  # in place
+    env.position += 1  # changes the arrays in place
     env.step(1)
     assert repr(state) == before

@@ -25,7 +25,7 @@ def make_dynamics(rewards: list[list[float]], matrix: list[list[float]]) -> Dyna
 
 @pytest.fixture
 def two_states() -> Dynamics:
-    """State 0: stay for 1, or go to state 1 for 0. State 1: stay for 2, or end for 10. γ = 0.5."""
+    """State 0: stay (reward 1) or go to state 1 (0). State 1: stay (2) or end (10). γ = 0.5."""
     return make_dynamics(
         rewards=[[1.0, 0.0], [2.0, 10.0]],
         matrix=[[0.5, 0.0], [0.0, 0.5], [0.0, 0.5], [0.0, 0.0]],
@@ -70,7 +70,7 @@ def test_exact_values_solve_the_linear_system() -> None:
 
 
 def test_exact_values_of_policies_that_never_end() -> None:
-    # Under γ = 1, going round and round is worth nothing, or −∞ at −1 a move.
+    # With γ = 1, a loop has the value 0 without reward, and −∞ with the reward −1.
     circle = [[0.0, 1.0], [1.0, 0.0]]
     only = torch.ones(2, 1, dtype=torch.float64)
     assert exact_values(make_dynamics([[0.0], [0.0]], circle), only).tolist() == [0.0, 0.0]
@@ -78,7 +78,7 @@ def test_exact_values_of_policies_that_never_end() -> None:
     assert endless.tolist() == [-torch.inf, -torch.inf]
 
 
-def test_exact_values_of_a_chain_that_leaks_slowly() -> None:
+def test_exact_values_of_a_chain_with_a_small_probability_to_end() -> None:
     leak = 1e-6
     chain = make_dynamics([[-1.0]], [[1 - leak]])
     value = exact_values(chain, torch.ones(1, 1, dtype=torch.float64)).item()

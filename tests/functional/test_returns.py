@@ -21,13 +21,13 @@ settings.load_profile("quick")
 
 
 class Case:
-    """Random rewards, values, terminations and truncations, with the reset rows behind them."""
+    """Random rewards, values, terminations and truncations, with reset rows after each end."""
 
     def __init__(self, seed: int, outcomes: list[int]) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.rewards = torch.randn(T, N, generator=generator, dtype=torch.float64)
         self.values = torch.randn(T + 1, N, generator=generator, dtype=torch.float64)
-        # 0 goes on, 1 is terminated, 2 is truncated.
+        # 0 continues, 1 is terminated, 2 is truncated.
         outcome = torch.tensor(outcomes).reshape(T, N)
         self.mask = torch.ones(T, N, dtype=torch.bool)
         for t in range(1, T):
@@ -126,8 +126,8 @@ def test_lambda_spans_from_the_td_error_to_monte_carlo(case: Case) -> None:
 
 
 @given(cases, arrays("float64", (T, N), elements=st.floats(-1e6, 1e6)))
-def test_reset_rows_pass_nothing(case: Case, noise) -> None:
-    """What stands in a reset row changes no other row."""
+def test_reset_rows_do_not_change_other_rows(case: Case, noise) -> None:
+    """The values in a reset row do not change the results of other rows."""
     values = case.values
     before = generalised_advantages(case.rewards, case.discounts, case.ends, values, LAMBDA)
     rewards = torch.where(case.mask, case.rewards, torch.from_numpy(noise))

@@ -13,7 +13,7 @@ def test_q_learning_target_takes_the_maximum_and_stops_at_a_terminal():
     assert q_learning_target(REWARDS, DISCOUNTS, NEXT).tolist() == [1 + 0.5 * 5, 2]
 
 
-def test_double_q_target_rates_the_online_choice_by_the_target_network():
+def test_double_q_target_is_the_target_networks_value_of_the_online_choice():
     assert double_q_target(REWARDS, DISCOUNTS, NEXT, NEXT_ONLINE).tolist() == [1 + 0.5 * 3, 2]
 
 

@@ -14,7 +14,7 @@ def test_interquartile_mean_drops_a_quarter_at_either_end():
     assert interquartile_mean(torch.tensor([100.0, 2, 3, -50])) == 2.5
 
 
-def test_statistics_are_of_all_games_and_not_means_of_means():
+def test_statistics_are_of_all_episodes_and_not_means_of_means():
     statistics = EpisodeStatistics()
     statistics.update(episodes(1, 2, 3))
     statistics.update(episodes(10))

@@ -36,7 +36,7 @@ def rollout(environment: EnvironmentSpec, steps: int = 5, copies: int = 4) -> Ro
 
 
 class ConstantReward(gym.Env):
-    """Pays 1 a step for ever, and is cut off every few steps."""
+    """Its reward is 1 at each step, and its episodes are truncated every few steps."""
 
     observation_space = gym.spaces.Box(-1.0, 1.0, (1,))
     action_space = gym.spaces.Discrete(2)
@@ -85,18 +85,18 @@ def learned_value(kind: type[A2C], advantage: str) -> float:
 
 
 @pytest.mark.parametrize("advantage", ["monte_carlo", "n_step", "gae"])
-def test_endless_reward_is_worth_its_sum_through_every_time_limit(advantage: str) -> None:
+def test_values_bootstrap_through_time_limits(advantage: str) -> None:
     assert learned_value(A2C, advantage) == pytest.approx(1 / (1 - GAMMA), rel=0.05)
 
 
-def test_without_the_handling_it_is_not() -> None:
+def test_values_are_wrong_if_truncations_are_terminations() -> None:
     assert learned_value(TruncationIsTermination, "gae") < 0.5 / (1 - GAMMA)
 
 
 @pytest.mark.parametrize("environment", [DISCRETE, CONTINUOUS])
 @pytest.mark.parametrize("shared_body", [False, True])
 def test_the_losses_by_hand(environment: EnvironmentSpec, shared_body: bool) -> None:
-    """One step at a time, and nothing of the reset row."""
+    """The losses are those of a loop over steps, without the reset row."""
     batch = rollout(environment)
     module = A2C(environment, advantage="n_step", n_step=1, shared_body=shared_body)
     policy, value, entropy = [], [], []
@@ -116,7 +116,7 @@ def test_the_losses_by_hand(environment: EnvironmentSpec, shared_body: bool) -> 
         torch.testing.assert_close(actual, torch.cat(parts).mean())
 
 
-def test_a_reset_row_teaches_nothing() -> None:
+def test_a_reset_row_does_not_change_the_losses() -> None:
     batch = rollout(DISCRETE)
     module = A2C(DISCRETE, normalise_advantages=True, normalise_observations=True)
     before = module.losses(batch)
@@ -127,7 +127,7 @@ def test_a_reset_row_teaches_nothing() -> None:
         torch.testing.assert_close(getattr(before, name), getattr(after, name))
 
 
-def test_statistics_learn_after_the_update_and_of_valid_rows_only() -> None:
+def test_statistics_are_updated_after_the_loss_with_valid_rows_only() -> None:
     batch = rollout(DISCRETE)
     module = A2C(DISCRETE, normalise_observations=True, normalise_returns=True)
     losses = module.losses(batch)
@@ -142,7 +142,7 @@ def test_statistics_learn_after_the_update_and_of_valid_rows_only() -> None:
 
 
 def test_returns_are_normalised_and_values_are_not() -> None:
-    """Rewards a hundred times as large leave the losses as they are once σ has followed."""
+    """Rewards that are 100 times larger give the same losses, once σ is 100 times larger."""
     batch = rollout(DISCRETE)
     small, large = (A2C(DISCRETE, normalise_returns=True) for _ in range(2))
     large.load_state_dict(small.state_dict())
@@ -155,7 +155,7 @@ def test_returns_are_normalised_and_values_are_not() -> None:
     torch.testing.assert_close(small.values(states) * 100, large.values(states))
 
 
-def test_evaluation_leaves_the_statistics_alone() -> None:
+def test_evaluation_does_not_change_the_statistics() -> None:
     module = A2C(CONTINUOUS, normalise_observations=True, normalise_returns=True)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     module.act(torch.randn(4, 3))
@@ -170,13 +170,13 @@ def test_the_sample_is_not_clipped() -> None:
     assert actions.abs().max() > 2
 
 
-def test_the_policy_begins_near_uniform() -> None:
+def test_the_initial_policy_is_nearly_uniform() -> None:
     probabilities = A2C(DISCRETE).policy(torch.randn(100, 3)).probs
     torch.testing.assert_close(probabilities, torch.full((100, 2), 0.5), atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("shared_body", [False, True])
-def test_the_critic_learns_at_a_rate_of_its_own(shared_body: bool) -> None:
+def test_the_critic_has_its_own_learning_rate(shared_body: bool) -> None:
     module = A2C(
         DISCRETE,
         shared_body=shared_body,
@@ -211,7 +211,7 @@ def test_a_checkpoint_rebuilds_the_agent_without_an_environment(tmp_path) -> Non
 
 
 def test_cartpole_is_learned() -> None:
-    """Far above the 20 or so of a policy that draws at random, within 40,000 steps."""
+    """Within 40,000 steps the return is far above 20, about that of a random policy."""
     seed_everything(0, verbose=False)
     data = RolloutDataModule(
         "CartPole-v1", num_envs=64, rollout_length=16, updates_per_epoch=40, seed=0
@@ -237,6 +237,6 @@ def test_cartpole_is_learned() -> None:
     ("arguments", "message"),
     [({"gae_lambda": 1.5}, "gae_lambda"), ({"n_step": 0}, "n_step")],
 )
-def test_settings_that_cannot_be_are_refused(arguments, message: str) -> None:
+def test_invalid_settings_are_refused(arguments, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         A2C(DISCRETE, **arguments)

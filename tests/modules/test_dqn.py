@@ -67,7 +67,7 @@ def test_loss_against_a_loop_over_transitions(double, loss):
     torch.testing.assert_close(agent.training_step(weighted)["loss"], expected)
 
 
-def test_normalised_observations_go_into_every_network_and_are_learned_from_minibatches_alone():
+def test_all_networks_use_normalised_observations_and_only_minibatches_update_the_statistics():
     torch.manual_seed(0)
     raw = batch_of(size=50)
     agents = [DQN(FOUR_ACTIONS, double=True, normalise_observations=on) for on in (True, False)]
@@ -85,7 +85,7 @@ def test_normalised_observations_go_into_every_network_and_are_learned_from_mini
     expected = plain.training_step(by_hand)["loss"]
     torch.testing.assert_close(normalised.act(shifted.observations), plain.act(seen[0]))
     torch.testing.assert_close(normalised.values(shifted.observations), plain.values(seen[0]))
-    assert normalised.normaliser.count == 50, "acting and rating learn nothing"
+    assert normalised.normaliser.count == 50, "act and values must not update the statistics"
     torch.testing.assert_close(normalised.training_step(shifted)["loss"], expected)
 
 
@@ -94,7 +94,7 @@ def test_no_gradient_reaches_the_target():
     agent._trainer = Trainer(logger=False, enable_checkpointing=False, log_every_n_steps=0)
     batch = batch_of()._replace(observations=torch.zeros(6, 3))
     agent.training_step(batch)["loss"].backward()
-    # With zero observations, the first layer could learn through the target alone.
+    # With zero observations, only a gradient through the target could reach the first layer.
     assert not agent.q_network.body[1].weight.grad.any()
     assert all(p.grad is None for p in agent.target_network.parameters())
 
@@ -106,7 +106,7 @@ def test_epsilon_counts_environment_steps():
         assert agent.epsilon == pytest.approx(epsilon)
 
 
-def test_each_copy_explores_by_itself():
+def test_each_environment_copy_explores_independently():
     agent = DQN(FOUR_ACTIONS, epsilon_start=0.5, epsilon_end=0.5)
     greedy = agent.act(torch.zeros(1, 3)).item()
     actions = agent.act(torch.zeros(4000, 3), Exploration(0, torch.Generator().manual_seed(0)))
@@ -167,12 +167,12 @@ def value_of_endless_reward(handles_truncation):
     return agent.values(torch.ones(1, 1)).item()
 
 
-def test_values_reach_through_a_time_limit():
+def test_values_bootstrap_through_a_time_limit():
     assert value_of_endless_reward(True) == pytest.approx(10, rel=0.05)
     assert value_of_endless_reward(False) < 6
 
 
-def test_validation_leaves_training_untouched():
+def test_validation_does_not_change_training():
     def weights(**trainer):
         seed_everything(0)
         data = ReplayDataModule("CartPole-v1", num_envs=4, env_steps_per_update=4,
@@ -199,7 +199,7 @@ def test_a_checkpoint_is_plain_and_rebuilds_the_network_without_an_environment(t
 
 
 @pytest.mark.parametrize("network", ["atari_2013", "nature"])
-def test_atari_networks_take_bytes(network):
+def test_atari_networks_accept_bytes(network):
     agent = DQN(
         spec(observation_shape=(4, 84, 84), observation_dtype="uint8", num_actions=6),
         network=network,
@@ -211,7 +211,7 @@ def test_atari_networks_take_bytes(network):
     assert sum(p.numel() for p in agent.q_network.parameters()) == expected
     scale = agent.q_network.body[0]
     torch.testing.assert_close(scale(frames), frames.float() / 255)
-    torch.testing.assert_close(scale(frames.float()), frames.float())  # normalised already
+    torch.testing.assert_close(scale(frames.float()), frames.float())  # floats, normalised already
 
 
 def test_dueling_advantages_have_mean_zero():
@@ -229,7 +229,7 @@ def test_dueling_advantages_have_mean_zero():
         (FOUR_ACTIONS, {"hidden_sizes": (8, 0)}, "hidden_sizes"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(environment, settings, said):
+def test_invalid_settings_are_refused_in_one_line(environment, settings, said):
     with pytest.raises(ConfigurationError, match=said) as error:
         DQN(environment, **settings)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""What every module shares: its random streams, and how gradients are clipped."""
+"""Random streams and gradient clipping of the base class of all modules."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from rl_lightning.modules import RecurrentAttentionModel
 
 
 class KeepsNumbers(RecurrentAttentionModel):
-    """Draws what it learns with, and keeps it."""
+    """Draws random numbers in `training_step` and records them."""
 
     def training_step(self, batch, batch_idx):
         numbers = torch.rand(4, generator=self.random_stream("ram locations"))
@@ -18,7 +18,7 @@ class KeepsNumbers(RecurrentAttentionModel):
 
 
 def train(seed=1, epochs=2, rank=0, monkeypatch=None, **flags):
-    """The numbers of each batch of a run."""
+    """The random numbers of each batch of a run."""
     torch.manual_seed(seed)
     model = KeepsNumbers((1, 12, 12), 3, num_glimpses=2, glimpse_size=4, hidden_size=8)
     model.kept = []
@@ -37,19 +37,19 @@ def train(seed=1, epochs=2, rank=0, monkeypatch=None, **flags):
     return model.kept
 
 
-def test_each_batch_has_numbers_of_its_own_over_epochs_too():
+def test_each_batch_of_all_epochs_has_different_random_numbers():
     kept = train()
     assert len({*kept}) == 8
     assert train() == kept
     assert not {*train(seed=2)} & {*kept}
 
 
-def test_ranks_have_numbers_of_their_own(monkeypatch):
+def test_ranks_have_different_random_numbers(monkeypatch):
     first = train()
     assert not {*first} & {*train(rank=1, monkeypatch=monkeypatch)}
 
 
-def test_batches_whose_gradients_are_accumulated_have_numbers_of_their_own():
+def test_batches_with_accumulated_gradients_have_different_random_numbers():
     assert len({*train(accumulate_grad_batches=4)}) == 8
 
 

@@ -1,4 +1,4 @@
-"""What `training_step` makes of the parts, for REINFORCE and for A2C."""
+"""How `training_step` combines the terms of the loss, for REINFORCE and for A2C."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ STEPS, COPIES = 6, 4
 
 
 def whole_episodes() -> Rollout:
-    """One episode of each copy, of three to six steps."""
+    """One episode of three to six steps from each environment copy."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.tensor([3, 4, 5, 6])
     step = torch.arange(STEPS)[:, None]
@@ -32,7 +32,7 @@ def whole_episodes() -> Rollout:
 def make(kind: type[PolicyGradient], **settings: object) -> PolicyGradient:
     torch.manual_seed(0)
     module = kind(ENVIRONMENT, **settings)
-    # No update is a logging step, so that `self.log` needs no training loop.
+    # No update is logged, so that `self.log`, which needs a training loop, is not called.
     module._trainer = Trainer(logger=False, enable_checkpointing=False, log_every_n_steps=0)
     return module
 
@@ -58,10 +58,10 @@ def test_the_entropy_bonus_makes_the_policy_more_uniform(kind: type) -> None:
 
 
 @pytest.mark.parametrize("kind", [A2C, Reinforce])
-def test_an_update_learns_with_the_statistics_from_before_its_batch(kind: type) -> None:
+def test_the_loss_uses_the_statistics_without_its_own_batch(kind: type) -> None:
     settings = {"normalise_observations": True, "normalise_returns": True}
     module, batch = make(kind, **settings), whole_episodes()
-    module.training_step(whole_episodes())  # statistics that are not those of a new module
+    module.training_step(whole_episodes())  # statistics that differ from the initial ones
     other = batch._replace(observations=batch.observations * 2 + 1, rewards=batch.rewards * 3)
     before = module.losses(other)
     loss = module.training_step(other)
@@ -74,11 +74,11 @@ def test_an_update_learns_with_the_statistics_from_before_its_batch(kind: type) 
 
 @pytest.mark.parametrize("kind", [A2C, Reinforce])
 def test_statistics_of_returns_are_in_units_of_rewards(kind: type) -> None:
-    """Also when rewards have been divided by a scale from the past."""
+    """This holds when rewards were divided by the scale of earlier batches."""
     first, scaled = (make(kind, normalise_returns=True) for _ in range(2))
     batch = whole_episodes()
     for values in first.parameters():
-        values.data.zero_()  # V = 0, so A2C's returns too are those of the rewards
+        values.data.zero_()  # V = 0, so A2C's returns are also sums of rewards
     scaled.load_state_dict(first.state_dict())
     scaled.return_statistics.variance.fill_(100.0**2)
     for module in (first, scaled):
@@ -88,7 +88,7 @@ def test_statistics_of_returns_are_in_units_of_rewards(kind: type) -> None:
 
 
 @pytest.mark.parametrize("kind", [A2C, Reinforce])
-def test_standardised_advantages_are_for_the_policy_and_not_for_the_critic(kind: type) -> None:
+def test_advantages_are_standardised_for_the_policy_and_not_for_the_critic(kind: type) -> None:
     plain, standardised = (make(kind, normalise_advantages=on) for on in (False, True))
     batch = whole_episodes()
     expected, actual = plain.losses(batch), standardised.losses(batch)
@@ -98,8 +98,8 @@ def test_standardised_advantages_are_for_the_policy_and_not_for_the_critic(kind:
 
 
 @pytest.mark.parametrize("baseline", ["moving_average", "value", "none"])
-def test_a_scale_of_returns_scales_the_advantages_baseline_included(baseline: str) -> None:
-    """Rewards and baseline a hundred times as large give the same loss at that scale."""
+def test_the_scale_of_returns_applies_to_rewards_and_baseline(baseline: str) -> None:
+    """Rewards and baseline that are 100 times larger give the same loss at a scale of 100."""
     batch = whole_episodes()
     small, large = (make(Reinforce, baseline=baseline, normalise_returns=True) for _ in "ab")
     for module, scale in ((small, 1.0), (large, 100.0)):
@@ -110,7 +110,7 @@ def test_a_scale_of_returns_scales_the_advantages_baseline_included(baseline: st
     torch.testing.assert_close(small.losses(batch).policy, large.losses(bigger).policy)
 
 
-def test_the_moving_average_of_an_update_is_that_of_the_batches_before() -> None:
+def test_the_moving_average_does_not_include_its_own_batch() -> None:
     module, batch = make(Reinforce, baseline="moving_average"), whole_episodes()
     none = make(Reinforce, baseline="none")
     torch.testing.assert_close(module.training_step(batch), none.training_step(batch))

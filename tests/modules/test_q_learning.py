@@ -14,7 +14,7 @@ SPEC = spec(observation_shape=(), num_observations=3, num_actions=2)
 
 
 def transitions(*rows: tuple[int, int, float, float, int]) -> Transitions:
-    """Of (observation, action, reward, discount, next observation)."""
+    """Transitions from (observation, action, reward, discount, next observation)."""
     observations, actions, rewards, discounts, following = zip(*rows, strict=True)
     return Transitions(
         torch.tensor(observations),
@@ -41,11 +41,11 @@ def test_update_by_hand() -> None:
     module = QLearning(SPEC, optimizer=half)
     module.action_values.data = torch.tensor([[0.0, 2.0], [4.0, 1.0], [3.0, 3.0]]).double()
     update(module, transitions((0, 0, 1.0, 0.5, 1), (2, 1, -1.0, 0.0, 1)))
-    # Q(0, 0) → 0 + ½ (1 + ½ · 4 − 0); Q(2, 1) → 3 + ½ (−1 − 3), its next state being terminal.
+    # Q(0, 0) → 0 + ½ (1 + ½ · 4 − 0). Q(2, 1) → 3 + ½ (−1 − 3), because its next state is terminal.
     assert module.action_values.tolist() == [[1.5, 2.0], [4.0, 1.0], [3.0, 1.0]]
 
 
-def test_an_entry_visited_often_moves_by_the_mean() -> None:
+def test_an_entry_that_is_visited_often_changes_by_the_mean() -> None:
     module = QLearning(SPEC, optimizer=half)
     rewards = (1.0, 1.0, 1.0, 5.0)
     update(module, transitions(*((0, 1, reward, 0.0, 0) for reward in rewards)))
@@ -108,6 +108,6 @@ def test_learns_value_iterations_values_from_experience(
     learned = module.action_values.detach()
     chosen = learned.argmax(dim=1, keepdim=True)
     assert best_actions(optimal).gather(1, chosen).all()
-    # γ comes as a float32 in the transitions.
+    # The transitions hold γ as float32, so the values are not exact.
     torch.testing.assert_close(learned.amax(dim=1), optimal.amax(dim=1), atol=1e-5, rtol=0)
     assert trainer.callback_metrics["train/epsilon"] < 1.0

@@ -1,4 +1,4 @@
-"""RAM: who learns from what, by hand."""
+"""RAM: losses and gradients computed by hand."""
 
 import math
 from functools import partial
@@ -87,7 +87,7 @@ def test_baseline_loss_by_hand() -> None:
 
 
 @pytest.mark.parametrize("lstm", [False, True])
-def test_the_classifier_teaches_all_but_locator_and_baseline(
+def test_the_cross_entropy_trains_all_but_locator_and_baseline(
     lstm: bool, batch: tuple[Tensor, Tensor]
 ) -> None:
     model = make(lstm=lstm)
@@ -101,7 +101,7 @@ def test_the_classifier_teaches_all_but_locator_and_baseline(
 
 
 @pytest.mark.parametrize("lstm", [False, True])
-def test_reinforce_teaches_the_locator_alone_and_the_baseline_itself(
+def test_reinforce_trains_only_the_locator_and_its_baseline_loss_only_the_baseline(
     lstm: bool, batch: tuple[Tensor, Tensor]
 ) -> None:
     model = make(lstm=lstm)
@@ -124,7 +124,7 @@ def test_the_locators_gradient_is_the_hand_computed_reinforce_estimate(
     num_samples: int, batch: tuple[Tensor, Tensor]
 ) -> None:
     """1/N Σ_n Σ_t (l − μ_t)/σ² · ∂μ_t/∂θ · (R − b_t), with l before the clamp."""
-    model = make(num_samples=num_samples, std=0.9)  # so wide that many locations are clamped
+    model = make(num_samples=num_samples, std=0.9)  # so large that many locations are clamped
     images, labels = batch
     loss, right, _ = model.training_loss(images, labels)
     loss.backward()
@@ -169,7 +169,7 @@ def test_the_compiled_rollout_is_the_same_model(batch: tuple[Tensor, Tensor]) ->
     torch.testing.assert_close(learned[0], learned[1], atol=1e-6, rtol=1e-4)
 
 
-def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_compiled_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(ConfigurationError, match="install g\\+\\+"):
         make(compiled=True).setup("fit")
@@ -186,7 +186,7 @@ def test_the_location_after_the_last_glimpse_does_not_exist(batch: tuple[Tensor,
     assert gradients(model, "locator").abs().sum() == 0
 
 
-def test_rollouts_of_one_image_share_it_and_part_by_their_noise(
+def test_rollouts_of_one_image_differ_by_their_noise_only(
     batch: tuple[Tensor, Tensor],
 ) -> None:
     model = make(std=1e-9)
@@ -208,7 +208,7 @@ def test_locations_stay_inside_and_the_mean_policy_repeats(batch: tuple[Tensor, 
 
 
 @pytest.mark.usefixtures("_without_a_trainer")
-def test_controls_look_where_they_say(batch: tuple[Tensor, Tensor]) -> None:
+def test_random_and_centre_policies_have_the_right_locations(batch: tuple[Tensor, Tensor]) -> None:
     centre = make(location_policy="centre")
     assert centre.look(batch[0], generator=stream()).locations.abs().max() == 0
     random = make(location_policy="random")
@@ -225,7 +225,7 @@ def test_controls_look_where_they_say(batch: tuple[Tensor, Tensor]) -> None:
         assert gradients(model, "locator").abs().sum() == 0
 
 
-def test_share_of_pixels_seen_counts_overlap_once_and_the_outside_never() -> None:
+def test_share_of_pixels_seen_counts_overlaps_once_and_no_pixels_outside() -> None:
     locations = torch.tensor([[[0.0, 0.0]], [[0.0, 0.0]], [[-1.0, -1.0]], [[0.1, 0.0]]])
     share = share_of_pixels_seen(locations, size=4, height=20, width=20)
     assert share.item() == pytest.approx((16 + 4 + 4) / 400)
@@ -254,14 +254,14 @@ def test_the_locator_is_clipped_apart_from_the_rest() -> None:
 @pytest.mark.parametrize(
     "argument", [{"num_glimpses": 0}, {"num_samples": 0}, {"std": 0.0}, {"std_end": 0.0}]
 )
-def test_nonsense_is_refused_in_one_line(argument: dict[str, float]) -> None:
+def test_invalid_settings_are_refused_in_one_line(argument: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match="RAM needs") as error:
         make(**argument)
     assert "\n" not in str(error.value)
 
 
 def corners(number: int, seed: int) -> TensorDataset:
-    """Class k has its bright square in corner k: one look there tells it."""
+    """Images of class k have a bright square in corner k."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(3, (number,), generator=generator)
     images = torch.zeros(number, 1, 12, 12)
@@ -273,7 +273,7 @@ def corners(number: int, seed: int) -> TensorDataset:
 def test_it_learns_tests_and_reloads_without_data(tmp_path: Path) -> None:
     torch.manual_seed(0)
     adam = partial(torch.optim.Adam, lr=5e-3)
-    # Seeds 0 to 7 all learn with these; with torch's initial weights half of them do not.
+    # Seeds 0 to 7 all learn with these weights, and only half of them with torch's initial weights.
     look = {"num_glimpses": 4, "num_samples": 4, "std": 0.6, "first_location": "uniform"}
     model = make(**look, initial_weights="identity", optimizer=adam)
     trainer = Trainer(
@@ -308,7 +308,7 @@ def test_it_learns_tests_and_reloads_without_data(tmp_path: Path) -> None:
     assert torch.equal(again(images), model(images))
 
 
-def test_sigma_falls_over_the_epochs_and_goes_with_the_checkpoint(tmp_path: Path) -> None:
+def test_sigma_falls_over_the_epochs_and_is_in_the_checkpoint(tmp_path: Path) -> None:
     model, sigmas = make(std=0.3, std_end=0.1), []
     note = LambdaCallback(on_train_batch_end=lambda *_: sigmas.append(model.std.item()))
     data = DataLoader(corners(4, 1), batch_size=4)

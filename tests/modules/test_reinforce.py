@@ -1,4 +1,4 @@
-"""The gradient on a Markov decision process small enough to know everything about it."""
+"""REINFORCE's gradient on a Markov decision process that is small enough for an exact gradient."""
 
 import functools
 import itertools
@@ -15,7 +15,7 @@ from specs import spec
 
 TWO_STATES = spec("TwoStates", (2,), num_observations=None, action_shape=(), num_actions=2)
 GAMMA, HORIZON = 0.5, 4
-# By state and action: the chance to move to state 1, and the reward. Action 1 in state 1 ends.
+# Probability to move to state 1 and reward, by state and action. Action 1 in state 1 ends.
 TO_ONE = torch.tensor([[0.2, 0.7], [0.6, 0.5]])
 REWARDS = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
 
@@ -60,7 +60,7 @@ def naive_returns(episode: PossibleEpisode, kind: Returns) -> list[float]:
 
 
 def as_rollout(episodes: list[PossibleEpisode]) -> Rollout:
-    """The episodes side by side, each in a copy of its own and masked once it is over."""
+    """A rollout with one episode in each environment copy, masked after its end."""
     copies = len(episodes)
     states = torch.zeros(HORIZON + 1, copies, dtype=torch.long)
     actions = torch.zeros(HORIZON, copies, dtype=torch.long)
@@ -74,7 +74,7 @@ def as_rollout(episodes: list[PossibleEpisode]) -> Rollout:
     return Rollout(
         observations=torch.nn.functional.one_hot(states, 2).float(),
         actions=actions,
-        # What stands behind the end, here 1 and 2 as in any other row, must not matter.
+        # Rows after the end, which have 1 and 2 here as any other row, must not change the result.
         rewards=REWARDS[states[:-1], actions],
         discounts=torch.where(ends, 0.0, GAMMA),
         ends=ends,
@@ -83,7 +83,7 @@ def as_rollout(episodes: list[PossibleEpisode]) -> Rollout:
 
 
 def make_module(kind: Returns, baseline: Baseline) -> Reinforce:
-    """A linear policy, far from uniform, with a baseline that has learned."""
+    """A linear policy that is not uniform, with a trained baseline."""
     module = Reinforce(TWO_STATES, hidden_sizes=(), returns=kind, baseline=baseline)
     with torch.no_grad():
         module.head.linear.weight.copy_(torch.tensor([[0.5, -0.6], [-0.5, 0.6]]))
@@ -100,7 +100,7 @@ def make_module(kind: Returns, baseline: Baseline) -> Reinforce:
 
 
 def gradient(module: Reinforce, batch: Rollout) -> Tensor:
-    """The ascent direction that the module estimates."""
+    """The module's estimate of the gradient of J."""
     weight = module.head.linear.weight
     (descent,) = torch.autograd.grad(module.losses(batch).policy, weight)
     return -descent.flatten().double()
@@ -154,12 +154,12 @@ def test_the_estimate_agrees_with_the_exact_gradient(kind: Returns, baseline: Ba
     exact = exact_gradient(module, episodes, kind)
     drawn = estimates(kind, baseline)
     error = drawn.std(0) / len(drawn) ** 0.5
-    assert exact.abs().max() > 10 * error.max(), "too small to see a wrong sign"
+    assert exact.abs().max() > 10 * error.max(), "the gradient is too small to detect a wrong sign"
     assert ((drawn.mean(0) - exact).abs() < 4 * error).all(), (drawn.mean(0), exact, error)
 
 
-def test_the_undiscounted_rungs_ascend_the_expected_return() -> None:
-    """∇J of J = Σ_τ p(τ) r(τ), by way of the probabilities alone."""
+def test_the_undiscounted_estimates_ascend_the_expected_return() -> None:
+    """∇J of J = Σ_τ p(τ) r(τ), by differentiating the probabilities."""
     module = make_module("trajectory", "none")
     policy = module.policy(torch.eye(2))
     episodes = all_episodes(policy.probs)
@@ -186,7 +186,7 @@ def test_the_undiscounted_rungs_ascend_the_expected_return() -> None:
         torch.testing.assert_close(exact, numeric, rtol=2e-3, atol=2e-3)
 
 
-def test_the_variance_falls_along_the_ladder() -> None:
+def test_each_variance_reduction_lowers_the_variance() -> None:
     variances = [estimates(*rung).var(0).sum().item() for rung in RUNGS]
     assert variances == sorted(variances, reverse=True), variances
 
@@ -201,7 +201,7 @@ def test_discounting_changes_the_estimate() -> None:
     assert (discounted - undiscounted).abs().max() > 10 * error.max()
 
 
-def test_the_moving_average_knows_past_batches_only() -> None:
+def test_the_moving_average_is_of_past_batches_only() -> None:
     module = Reinforce(TWO_STATES, hidden_sizes=(), baseline="moving_average")
     batch = as_rollout([PossibleEpisode([0, 1, 0, 0, 0], [1, 0, 0, 0], 1.0)])
     observations = batch.observations[:-1][batch.mask]
@@ -212,7 +212,7 @@ def test_the_moving_average_knows_past_batches_only() -> None:
     assert second.item() == pytest.approx(module.returns(batch)[batch.mask].mean().item())
 
 
-def test_the_value_baseline_learns_from_its_own_loss_alone() -> None:
+def test_the_value_baseline_learns_only_from_its_own_loss() -> None:
     module = make_module("discounted", "value")
     losses = module.losses(as_rollout([PossibleEpisode([0, 1, 0, 0, 0], [1, 0, 0, 0], 1.0)]))
     critic = [*module.value_head.parameters()]

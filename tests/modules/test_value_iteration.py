@@ -82,7 +82,7 @@ def test_values_solve_the_linear_system_of_the_greedy_policy(
     assert values.dtype == np.float64
     solved = solve(env_id, env_kwargs, gamma, module.act(states).numpy())
     np.testing.assert_allclose(values, solved, atol=1e-6, rtol=0)
-    # Greedy in its own values, so no policy is better: Bellman's optimality equation.
+    # The policy is greedy in its own values, so it is optimal by Bellman's optimality equation.
     backed_up = module.sweep(data.dynamics).amax(dim=1).detach().numpy()
     np.testing.assert_allclose(backed_up, solved, atol=1e-6, rtol=0)
     if start is not None:
@@ -96,7 +96,7 @@ def test_values_solve_the_linear_system_of_the_greedy_policy(
 def test_every_sweep_is_an_update_and_the_residual_stops_it() -> None:
     data = TabularDataModule("rl_lightning/GridWorld-v0", gamma=1.0, updates_per_epoch=2)
     trainer = fit(ValueIteration(data.environment), data)
-    # A cell is at most 3 moves from a corner, 4 after a wrong one: the fifth sweep is idle.
+    # A cell is at most 3 moves from a corner, 4 after a wrong move, so sweep 5 changes nothing.
     assert trainer.global_step == 6
     assert trainer.current_epoch == 3
     assert trainer.callback_metrics["train/residual"] == 0.0
@@ -135,7 +135,7 @@ def test_the_greedy_policy_takes_the_shortest_path_from_every_cell() -> None:
 @pytest.mark.parametrize(
     ("env_id", "expected"), [("CliffWalking-v1", -13.0), ("FrozenLake-v1", 1.0)]
 )
-def test_test_plays_whole_episodes(env_id: str, expected: float) -> None:
+def test_the_test_command_plays_whole_episodes(env_id: str, expected: float) -> None:
     env_kwargs = {"is_slippery": False}
     data = TabularDataModule(env_id, env_kwargs=env_kwargs, eval_episodes=2, num_eval_envs=2)
     module = ValueIteration(data.environment)
@@ -161,12 +161,12 @@ def test_values_are_distances_in_any_maze(rows: int, columns: int, seed: int) ->
         if grid.walls[state]:
             assert value == 0.0
         else:
-            moves = distance.get(state, np.inf)  # −1 for ever where no terminal is reached
+            moves = distance.get(state, np.inf)  # −1 for ever if no terminal can be reached
             assert value == pytest.approx(-(1 - gamma**moves) / (1 - gamma))
 
 
 def distances(grid: GridWorld) -> dict[int, int]:
-    """Moves to the nearest terminal cell, by breadth-first search over the cells."""
+    """The number of moves to the nearest terminal cell, by breadth-first search."""
     rows, columns = grid.shape
     found = {int(cell): 0 for cell in np.flatnonzero(grid.terminals)}
     queue = deque(found)
@@ -183,7 +183,7 @@ def distances(grid: GridWorld) -> dict[int, int]:
     return found
 
 
-def test_a_checkpoint_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_run_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     def data() -> TabularDataModule:
         return TabularDataModule("FrozenLake-v1", updates_per_epoch=10)
 

@@ -1,4 +1,4 @@
-"""What enters the networks: images, discrete observations, and every dtype and precision."""
+"""Inputs of networks: images, discrete observations, and all dtypes and precisions."""
 
 import math
 
@@ -32,7 +32,7 @@ def test_every_dtype_becomes_that_of_the_weights(dtype, precision):
     assert out.dtype == precision
     scale = 255.0 if dtype == torch.uint8 else 1.0
     torch.testing.assert_close(out, values.to(precision) / scale)
-    assert not cast.state_dict(), "a checkpoint needs nothing of it"
+    assert not cast.state_dict(), "Cast must not be in the checkpoint"
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.float64, torch.bfloat16])
@@ -62,7 +62,7 @@ def test_observations_are_flattened_in_order():
     assert Flatten()(observations).tolist() == observations.reshape(2, 6).tolist()
     flat = torch.ones(3, 2)
     assert Flatten()(flat) is flat
-    # Two dimensions of another dtype are cast all the same.
+    # Observations of two dimensions and another dtype are converted too.
     assert Flatten()(flat.to(torch.uint8)).tolist() == [[pytest.approx(1 / 255)] * 2] * 3
 
 
@@ -74,7 +74,7 @@ def test_discrete_observations_are_one_hot_and_not_scaled(dtype):
 
 
 def numbered(*shape):
-    """Images whose every number is another."""
+    """Images in which all numbers are different."""
     return torch.arange(2 * math.prod(shape), dtype=torch.float32).reshape(2, *shape)
 
 
@@ -87,10 +87,10 @@ def numbered(*shape):
         ((40, 50, 1), lambda images: images.permute(0, 3, 1, 2)),
         ((40, 50), lambda images: images[:, None]),
         ((40, 40, 40), lambda images: images),
-        ((36, 96, 36), lambda images: images),  # as many rows as channels: channels first
+        ((36, 96, 36), lambda images: images),  # equal numbers, so channels are first
     ],
 )
-def test_images_come_with_their_channels_in_front(shape, as_channels_first):
+def test_images_have_their_channels_first_in_the_network(shape, as_channels_first):
     expected = as_channels_first(numbered(*shape))
     images = Images("nature", shape)
     torch.testing.assert_close(images(numbered(*shape)), expected)
@@ -118,7 +118,7 @@ def test_convolutions_take_images_of_every_size(network, shape):
 @pytest.mark.parametrize(
     "shape", [(), (4,), (35, 84), (4, 84, 35), (35, 84, 3), (7, 7, 3), (99, 20, 99), (2, 4, 84, 84)]
 )
-def test_what_is_no_image_is_refused_and_the_advice_works(network, shape):
+def test_other_observations_than_images_are_refused_and_the_advice_works(network, shape):
     environment = spec("x", shape, num_actions=2)
     with pytest.raises(ConfigurationError, match="use network mlp") as error:
         make_body(environment, network, (8,))
@@ -137,7 +137,7 @@ def test_a_full_precision_layer_computes_in_its_weights_dtype(weights):
     with torch.autocast("cpu", torch.bfloat16):
         assert nn.functional.linear(features.float(), layer.weight.float()).dtype == torch.bfloat16
         assert torch.equal(layer(features), alone)
-        # What a body gives under autocast is cast up, and not the layer down.
+        # Under autocast the features are converted to the dtype of the layer.
         assert layer(features.bfloat16()).dtype == weights
 
 
@@ -152,12 +152,12 @@ def test_the_gradient_of_a_full_precision_layer_reaches_the_body():
     assert layer.weight.grad.dtype == torch.float32
 
 
-def test_layers_of_no_units_are_refused():
+def test_layers_without_units_are_refused():
     with pytest.raises(ConfigurationError, match="make each at least 1"):
         MLP((4,), (8, 0))
 
 
-def test_weights_begin_orthogonal_times_the_gain():
+def test_initial_weights_are_orthogonal_times_the_gain():
     layer = nn.Linear(8, 4)
     initialise_orthogonally(layer, gain=3.0)
     torch.testing.assert_close(layer.weight @ layer.weight.T, 9 * torch.eye(4))

@@ -1,4 +1,4 @@
-"""The sensor against a loop over images, pixel by pixel."""
+"""The glimpse sensor agrees with a loop over single pixels, and the other parts of RAM."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ BORDERS = [-1.0, -0.97, -0.5, 0.0, 0.31, 0.97, 1.0]
 
 
 def look_slowly(image: Tensor, location: Tensor, size: int, num_scales: int) -> Tensor:
-    """One image [C, H, W], one location, one pixel at a time."""
+    """The patches of one image [C, H, W] at one location, computed pixel by pixel."""
     channels, height, width = image.shape
     x = round(((location[0] + 1) / 2 * width).item())
     y = round(((location[1] + 1) / 2 * height).item())
@@ -71,7 +71,7 @@ def test_corners_of_the_location_square_are_corners_of_the_image() -> None:
     assert torch.equal(glimpse_centres(corners, height=30, width=40), expected)
 
 
-def test_outside_is_zero() -> None:
+def test_pixels_outside_the_image_are_zero() -> None:
     sensor = GlimpseSensor((1, 28, 28), 8)
     seen = sensor(
         sensor.pad(torch.ones(1, 1, 28, 28)), torch.tensor([[1.0, -1.0]]), torch.tensor([0])
@@ -109,7 +109,7 @@ def test_core_is_the_papers_relu_recurrence() -> None:
 def test_foveated_view_keeps_the_finest_resolution_seen_of_every_pixel() -> None:
     sensor = GlimpseSensor((1, 32, 32), 4, 2)
     images = torch.rand(2, 1, 32, 32)
-    locations = torch.tensor([[[0.0, 0.0]] * 2, [[0.125, 0.0]] * 2])  # centres x = 16, then 18
+    locations = torch.tensor([[[0.0, 0.0]] * 2, [[0.125, 0.0]] * 2])  # centres x = 16 and x = 18
     views = foveated_views(sensor, images, locations)
     assert views.shape == (2, 2, 1, 32, 32)
     first, second = views
@@ -121,7 +121,7 @@ def test_foveated_view_keeps_the_finest_resolution_seen_of_every_pixel() -> None
     assert torch.equal(second[:, :, 14:18, 14:20], images[:, :, 14:18, 14:20])
 
 
-def test_a_core_that_begins_at_the_identity_remembers_its_first_glimpse() -> None:
+def test_a_core_initialised_with_the_identity_keeps_its_first_glimpse() -> None:
     torch.manual_seed(0)
     core = RecurrentCore(64, 64, "identity")
     glimpses = torch.rand(8, 16, 64, requires_grad=True)

@@ -33,12 +33,12 @@ def test_pixels_add_up_too() -> None:
     torch.testing.assert_close(statistics.variance, variance, rtol=1e-6, atol=0)
 
 
-def test_the_mean_of_pixels_goes_on_moving_after_a_long_time() -> None:
+def test_the_mean_of_pixels_still_changes_after_many_values() -> None:
     statistics = RunningStatistics((1,))
     statistics.mean.fill_(100.1)
     statistics.count.fill_(1e8)
     statistics.update(torch.full((100, 1), 101, dtype=torch.uint8))
-    moved = statistics.mean - 100.1  # by less than float32 can tell from 100.1
+    moved = statistics.mean - 100.1  # by less than the precision of float32 at 100.1
     torch.testing.assert_close(moved.item(), 0.9 * 100 / (1e8 + 100), rtol=1e-4, atol=0)
 
 
@@ -48,8 +48,8 @@ def test_scalars() -> None:
     assert (statistics.mean, statistics.variance, statistics.count) == (2, 1, 2)
 
 
-def test_ranks_take_in_each_others_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two ranks with one half each end where one with both would: sums, not means of means."""
+def test_statistics_include_the_values_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ranks with half of the values each get the same statistics as one rank with all."""
     here, there = torch.tensor([[1.0], [2.0]]), torch.tensor([[6.0]])
     alone = RunningStatistics((1,))
     alone.update(torch.cat([here, there]))
@@ -67,7 +67,7 @@ def test_ranks_take_in_each_others_values(monkeypatch: pytest.MonkeyPatch) -> No
 def test_observations_come_out_standardised_and_clipped() -> None:
     normaliser = ObservationNormaliser((2,), clip=3.0)
     unseen = torch.tensor([[0.5, -9.0]])
-    assert normaliser(unseen).tolist() == [[0.5, -3.0]], "nothing seen yet"
+    assert normaliser(unseen).tolist() == [[0.5, -3.0]], "no values yet"
     observations = torch.tensor([5.0, 100.0]) + torch.randn(500, 2) * torch.tensor([2.0, 0.1])
     normaliser.update(observations)
     normalised = normaliser(observations)
@@ -76,21 +76,21 @@ def test_observations_come_out_standardised_and_clipped() -> None:
     assert normalised.dtype == torch.float32
 
 
-def test_looking_changes_nothing() -> None:
+def test_forward_does_not_change_the_statistics() -> None:
     normaliser = ObservationNormaliser((2,))
     before = {name: value.clone() for name, value in normaliser.state_dict().items()}
     normaliser.train()(torch.randn(4, 2))
     assert all(torch.equal(before[name], value) for name, value in normaliser.state_dict().items())
 
 
-def test_a_component_that_never_moves_stays_finite() -> None:
+def test_a_constant_component_stays_finite() -> None:
     normaliser = ObservationNormaliser((1,))
     normaliser.update(torch.full((10, 1), 4.0))
     assert normaliser(torch.full((1, 1), 4.0)).item() == 0.0
     assert normaliser(torch.full((1, 1), 5.0)).isfinite().all()
 
 
-def test_a_moving_average_forgets() -> None:
+def test_a_moving_average_with_bias_correction_by_hand() -> None:
     average = MovingAverage(decay=0.5)
     assert average.value == 0
     average.update(torch.tensor([4.0, 8.0]))
@@ -116,7 +116,7 @@ def test_the_scale_is_the_deviation_of_returns_that_differ() -> None:
 
 
 @pytest.mark.parametrize("returns", [[], [0.0] * 9])
-def test_the_scale_is_one_while_nothing_was_earned(returns: list[float]) -> None:
+def test_the_scale_is_one_while_all_returns_are_zero(returns: list[float]) -> None:
     statistics = ReturnStatistics()
     assert statistics.scale == 1
     statistics.update(torch.tensor(returns))
@@ -126,7 +126,7 @@ def test_the_scale_is_one_while_nothing_was_earned(returns: list[float]) -> None
 
 @pytest.mark.parametrize("known", [0, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
-def test_no_rows_change_nothing_and_give_no_nan(known: int, dtype: torch.dtype) -> None:
+def test_an_update_without_rows_changes_nothing(known: int, dtype: torch.dtype) -> None:
     statistics = RunningStatistics((2,))
     if known:
         statistics.update(torch.arange(2.0 * known).reshape(known, 2).to(dtype))
@@ -137,7 +137,7 @@ def test_no_rows_change_nothing_and_give_no_nan(known: int, dtype: torch.dtype) 
     assert statistics.std.isfinite().all()
 
 
-def test_a_moving_average_of_no_rows_stays() -> None:
+def test_an_update_without_rows_keeps_the_moving_average() -> None:
     average = MovingAverage(decay=0.5)
     average.update(torch.empty(0))
     assert average.value == 0

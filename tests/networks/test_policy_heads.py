@@ -48,12 +48,12 @@ def test_the_log_probability_is_of_all_dimensions_together() -> None:
     assert log_probs[0].item() == pytest.approx(-3 * math.log(2 * math.pi))
 
 
-def test_log_std_is_no_function_of_the_state() -> None:
+def test_log_std_does_not_depend_on_the_state() -> None:
     distribution = GaussianHead(2, box(1), initial_log_std=-0.5)(torch.randn(5, 2))
     assert distribution.stddev.unique().tolist() == [pytest.approx(math.exp(-0.5))]
 
 
-def test_draws_repeat_with_their_generator_and_differ_between_copies() -> None:
+def test_actions_repeat_with_the_generator_and_differ_between_environment_copies() -> None:
     head = GaussianHead(1, box(1), initial_log_std=0.0)
     first, again = (head.act(torch.zeros(8, 1), generator()) for _ in range(2))
     assert torch.equal(first, again)
@@ -118,7 +118,7 @@ def test_actions_may_be_single_numbers_or_tables() -> None:
         assert head(features).entropy().shape == (5,)
 
 
-def test_bounds_are_no_weights_and_follow_the_device_and_dtype() -> None:
+def test_bounds_are_buffers_with_the_device_and_dtype_of_the_weights() -> None:
     head = GaussianHead(3, box(2), initial_log_std=0.0).double()
     assert {name for name, _ in head.named_parameters()} == {
         "linear.weight",

@@ -6,7 +6,7 @@ import torch
 from rl_lightning.optimizers.rmsprop_tf import RMSpropTF
 
 
-def test_epsilon_stands_inside_the_root_and_the_average_begins_at_one() -> None:
+def test_epsilon_is_inside_the_root_and_the_average_is_initially_one() -> None:
     parameter = torch.nn.Parameter(torch.tensor([1.0]))
     optimizer = RMSpropTF([parameter], lr=0.1, alpha=0.9, eps=0.01)
     expected, average = 1.0, 1.0

@@ -16,7 +16,7 @@ STACK = 3
 
 
 class Stacks:
-    """Frames that count upwards, stacked since each copy's last reset."""
+    """A vector environment with stacks of numbered frames."""
 
     def __init__(self, num_envs, ends):
         self.copies, self.ends, self.clock = range(num_envs), ends, 0
@@ -25,7 +25,7 @@ class Stacks:
         self.ended = torch.zeros(num_envs, dtype=torch.bool)
 
     def reset(self):
-        """Start an episode in every copy."""
+        """Start an episode in every environment copy."""
         self.clock += 1
         self.stacks = torch.zeros_like(self.stacks)
         self.stacks[:, -1] = 1 + self.clock
@@ -84,12 +84,12 @@ def check_agreement(ring, plain):
     chunks=st.lists(st.integers(1, 3), min_size=1, max_size=15),
     ends=st.lists(st.booleans(), min_size=1, max_size=9),
 )
-def test_frames_make_the_stacks_that_came(num_envs, n_step, rows, before, chunks, ends):
+def test_rebuilt_stacks_equal_the_inserted_ones(num_envs, n_step, rows, before, chunks, ends):
     plain = ReplayRing(rows * num_envs, num_envs, n_step)
     ring = FrameRing(rows * num_envs, num_envs, STACK, n_step)
     stacks = Stacks(num_envs, ends)
     if before:
-        stacks.play(before)  # the episodes had started before
+        stacks.play(before)  # the episodes started before the first rollout
     for chunk in chunks:
         if chunk < plain.num_rows:
             rollout = stacks.play(chunk)
@@ -168,7 +168,7 @@ def test_stacked_images_are_kept_as_frames_and_others_are_not():
     assert type(ReplayDataModule("CartPole-v1").ring) is ReplayRing
 
 
-def test_memory_is_what_was_said():
+def test_memory_is_that_of_bytes_needed():
     ring = FrameRing(400, 2, STACK)
     ring.extend(Stacks(2, [False]).play(1))
     arrays = (ring._rewards, ring._discounts, ring._ends, ring._mask, ring._ages)
@@ -178,7 +178,7 @@ def test_memory_is_what_was_said():
     assert taken == ring.bytes_needed(STACK * 8, 8) + zero_row
 
 
-def test_too_small_a_machine_says_how_much_it_needs(monkeypatch):
+def test_the_error_about_too_little_memory_names_the_needed_size(monkeypatch):
     from lightning import Trainer
     from lightning.pytorch.trainer.states import TrainerFn
 

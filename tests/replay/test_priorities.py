@@ -57,7 +57,7 @@ def test_every_environment_step_can_be_drawn_and_no_row_of_a_reset(n_step):
     for row in range(5, 30):
         priorities.ring.extend(rows(row, resets=(2, 11)))
         if row % 3:
-            continue  # rows come and go between two draws
+            continue  # rows are inserted and overwritten between two draws
         drawn, copies, _ = priorities.draw(400, rng, 0.5)
         priorities.renew(np.ones(400, np.float32))
         kept = priorities.ring.drawable
@@ -68,22 +68,22 @@ def test_every_environment_step_can_be_drawn_and_no_row_of_a_reset(n_step):
 
 def test_draws_and_weights_follow_the_errors():
     priorities, rng = filled(4, 2, exponent=0.5), np.random.default_rng(0)
-    # To the power of ½: 2, 4, 6 and 8 of 20.
+    # To the power of ½ the priorities are 2, 4, 6 and 8, and their sum is 20.
     errors = {(0, 0): 4.0, (0, 1): 16.0, (1, 0): 36.0, (1, 1): 64.0}
-    for _ in range(8):  # until each has been drawn
+    for _ in range(8):  # repeat until each row has been drawn
         drawn, copies, _ = priorities.draw(20, rng, 1.0)
         pairs = [*zip(drawn.tolist(), copies.tolist(), strict=True)]
         priorities.renew(-np.array([errors[pair] for pair in pairs], np.float32))
     drawn, copies, weights = priorities.draw(1_000, rng, 0.5)
     shares = np.bincount(drawn * 2 + copies) / 1_000
     assert shares == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.002)
-    # (K P)^-β by the greatest of the batch, that of the least error.
+    # (K P)^-β divided by the largest of the batch, which is that of the smallest error.
     expected = (4 * np.array([0.1, 0.2, 0.3, 0.4])[drawn * 2 + copies]) ** -0.5 / 0.4**-0.5
     assert weights == pytest.approx(expected, rel=1e-4)
     assert weights.max() == 1
 
 
-def test_weights_are_divided_by_the_greatest_of_their_own_batch():
+def test_weights_are_divided_by_the_largest_of_their_own_batch():
     priorities, rng = filled(64, 60), np.random.default_rng(0)
     for batch_size in (240, *[4] * 20):
         *_, weights = priorities.draw(batch_size, rng, 0.7)
@@ -92,7 +92,7 @@ def test_weights_are_divided_by_the_greatest_of_their_own_batch():
         priorities.renew(np.linspace(2, 30, batch_size, dtype=np.float32))
 
 
-def test_new_rows_have_the_greatest_priority():
+def test_new_rows_have_the_largest_priority():
     priorities, rng = filled(8, 1), np.random.default_rng(0)
     priorities.draw(2, rng, 1.0)
     priorities.renew(np.array([3.0, 5.0], np.float32))
@@ -124,7 +124,7 @@ def test_priorities_fit_into_a_ring_of_another_capacity(num_rows):
         kept = {(r, c) for r in other.ring.drawable for c in (0, 1) if c or r != 27}
         assert set(zip(drawn.tolist(), copies.tolist(), strict=True)) <= kept
         if row == 30:
-            # Rows before the oldest that had a priority are in larger rings, and not drawn.
+            # A larger ring has older rows without a priority, which must not be drawn.
             expected = {2 * r + c: 2 * r + c for r, c in kept if r >= 21}
             shares = np.bincount(drawn * 2 + copies) / 200
             for slot, priority in expected.items():
@@ -162,9 +162,11 @@ def test_dqn_learns_with_priorities():
     assert trainer.callback_metrics["val/return"] == 10
 
 
-def test_priorities_that_nothing_renews_are_said_in_one_line():
+def test_priorities_without_renewal_are_refused_in_one_line():
+    priorities, rng = filled(8, 3), np.random.default_rng(0)
+    priorities.draw(4, rng, 0.5)
     with pytest.raises(ConfigurationError, match="no callback renews the priorities") as error:
-        train([TargetNetwork(20)])
+        priorities.draw(4, rng, 0.5)
     assert "\n" not in str(error.value)
 
 

@@ -13,24 +13,24 @@ CONTINUES, TERMINATES, TRUNCATES = "continues", "terminates", "truncates"
 
 
 class NaiveReplay:
-    """Every row ever inserted, in lists: what the ring must agree with."""
+    """A reference replay that keeps every row in lists."""
 
     def __init__(self, num_envs, fates):
-        self.fates, self.game, self.ended = fates, [0] * num_envs, [False] * num_envs
+        self.fates, self.episode, self.ended = fates, [0] * num_envs, [False] * num_envs
         self.t = [0] * num_envs
         self.rows = []
         self.observation = [(copy, 0, 0) for copy in range(num_envs)]
         self.clock = 0
 
     def play(self, num_steps):
-        """A rollout in which each copy's episodes end as `fates` says."""
+        """A rollout in which the episodes of each environment copy end as `fates` defines."""
         first = len(self.rows)
         for _ in range(num_steps):
             row = []
             for copy, observation in enumerate(self.observation):
                 if self.ended[copy]:
                     row.append((observation, 0.0, GAMMA, False, False))
-                    self.game[copy] += 1
+                    self.episode[copy] += 1
                     self.t[copy], self.ended[copy] = 0, False
                 else:
                     fate = self.fates[(self.clock * 7 + copy * 3) % len(self.fates)]
@@ -40,7 +40,7 @@ class NaiveReplay:
                     row.append((observation, float(self.clock), discount, self.ended[copy], True))
             self.rows.append(row)
             self.observation = [
-                (copy, self.game[copy], self.t[copy]) for copy in range(len(self.t))
+                (copy, self.episode[copy], self.t[copy]) for copy in range(len(self.t))
             ]
             self.clock += 1
         new = self.rows[first:]
@@ -126,7 +126,7 @@ def test_insertion_writes_in_place():
 
 
 def marked(masks, first=0):
-    """Rows of which `masks` [T, N] says whether they are environment steps."""
+    """Rows with the mask `masks` [T, N]."""
     mask = torch.tensor(masks)
     numbers = torch.arange(first, first + len(masks) + 1.0)[:, None].expand(-1, mask.shape[1])
     here = numbers[:-1]
@@ -159,7 +159,7 @@ def test_a_single_environment_step_among_resets_is_found(num_envs):
 
 
 def with_extras(start, stop, num_envs=2):
-    """Rows whose extras are made of their numbers: a scalar, a vector, a whole number."""
+    """Rows with extras computed from their numbers: a scalar, a vector and an integer."""
     rollout = marked([[True] * num_envs] * (stop - start), start)
     numbers = rollout.rewards
     extras = {
@@ -179,7 +179,7 @@ def assert_extras(extras, numbers):
 
 
 @pytest.mark.parametrize("n_step", [1, 3])
-def test_what_act_gave_beside_actions_stays_with_its_row(n_step):
+def test_extras_of_act_stay_with_their_row(n_step):
     ring = ReplayRing(20, 2, n_step)
     for start in range(0, 45, 3):
         ring.extend(with_extras(start, start + 3))

@@ -11,7 +11,7 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 
 def rows(start, stop, num_envs=2):
-    """Rows that say their own number."""
+    """Rows whose observations are their own numbers."""
     number = torch.arange(start, stop + 1.0)[:, None].expand(-1, num_envs)
     here = number[:-1]
     extras = {"log_prob": -here}
@@ -37,7 +37,7 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_a_ring_comes_back_from_every_checkpoint(tmp_path):
+def test_a_ring_is_restored_from_every_checkpoint(tmp_path):
     segments, playing = ReplaySegments(tmp_path / "replay", rank=0), ring()
     kept = {}
     for inserted in (4, 7, 7, 15, 23):
@@ -61,7 +61,7 @@ def test_a_ring_comes_back_from_every_checkpoint(tmp_path):
         assert same(resumed, copy)
 
 
-def test_files_that_no_checkpoint_needs_go(tmp_path):
+def test_files_that_no_checkpoint_needs_are_removed(tmp_path):
     segments, playing = ReplaySegments(tmp_path / "replay", rank=0), ring()
     for inserted in (4, 9, 14, 19):
         playing.extend(rows(playing.inserted, inserted))
@@ -88,13 +88,13 @@ def test_a_missing_file_is_one_line(tmp_path):
         ReplaySegments(tmp_path / "replay", rank=0).load(ring(), listed, tmp_path / "replay")
 
 
-def test_episodes_that_are_cut_short_are_truncated_in_the_ring():
+def test_episodes_that_end_at_a_resume_are_truncated_in_the_ring():
     playing = ReplayRing(capacity=20, num_envs=2, n_step=3)
     playing.extend(rows(1, 4)._replace(ends=torch.zeros(3, 2).bool(), mask=torch.ones(3, 2).bool()))
     playing.begin_episodes(torch.full((2, 1), 100.0))
     playing.extend(rows(100, 104)._replace(mask=torch.ones(4, 2).bool()))
     batch = playing.gather(np.array([1]), np.array([0]))
-    # From the second row on there was one more; what followed it was observed before the cut.
+    # Only one more step follows the second row. The next observation is from before the cut.
     assert batch.observations.item() == 2
     assert batch.next_observations.item() == 4
     drawn, _ = playing.draw(200, np.random.default_rng(0))

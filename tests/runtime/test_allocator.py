@@ -39,5 +39,5 @@ def page_faults(mode: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="tells glibc alone")
 @pytest.mark.parametrize("mode", ["default", "given back"])
-def test_an_update_reuses_the_pages_of_the_last_unless_given_back(mode: str) -> None:
+def test_an_update_reuses_the_pages_of_the_last_unless_they_were_returned(mode: str) -> None:
     assert 100 * page_faults("kept") < page_faults(mode)

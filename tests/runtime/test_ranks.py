@@ -1,4 +1,4 @@
-"""Several processes, forked from this one so that they need no second to begin."""
+"""Functions on several ranks, in processes that are forked from this one to start fast."""
 
 import multiprocessing
 
@@ -38,7 +38,7 @@ def _rank(rank, world_size, port_file, function, results):
 
 @pytest.fixture
 def on_ranks(tmp_path):
-    """Calls a function of the rank in so many processes; returns what each answered."""
+    """Call a function of the rank in several processes and return the results."""
 
     def run(world_size, function):
         context = multiprocessing.get_context("fork")
@@ -60,7 +60,7 @@ def on_ranks(tmp_path):
 
 
 class Undecided:
-    """A policy whose actions are its exploration stream's."""
+    """A policy whose actions are random numbers of its exploration stream."""
 
     device = torch.device("cpu")
 
@@ -71,7 +71,7 @@ class Undecided:
 
 
 def rollout(rank, steps=8, whole=False):
-    """What a rank would play: its games end at other steps than another's."""
+    """The rollout of one rank. Its episodes end at other steps than those of other ranks."""
     collector = Collector(gym.make_vec("CartPole-v1", num_envs=2), gamma=0.9, world_size=2)
     collector.generator = torch_stream(1, rank=rank, stream="exploration")
     seed = stream_seed(1, rank=rank, stream="environments")
@@ -89,7 +89,7 @@ def test_ranks_play_episodes_of_their_own_which_repeat_from_run_to_run(on_ranks,
     for rank in range(world_size):
         assert (first[rank] == again[rank]).all()
         for other in range(rank):
-            # No copy of one is a copy of another, in whatever place.
+            # No environment copy of one rank equals an environment copy of another.
             assert not (first[rank][0][:, None] == first[other][0][None]).all(-1).any()
 
 
@@ -104,7 +104,7 @@ def test_sums_means_and_objects(on_ranks):
 
 
 def joined(batches):
-    """One process's rollout of the copies of both; the shorter is padded with masked rows."""
+    """One rollout of the environment copies of both ranks, padded with masked rows."""
     steps = max(len(batch.rewards) for batch in batches)
 
     def padded(batch):
@@ -144,7 +144,7 @@ def policy_gradient_loss(agent, batch):
 @pytest.mark.parametrize(("make", "whole"), [(a2c, False), (reinforce, True)])
 def test_two_ranks_gradient_is_that_of_one_process_with_both_batches(on_ranks, make, whole):
     batches = [rollout(rank, steps=40, whole=whole) for rank in range(2)]
-    assert batches[0].mask.sum() != batches[1].mask.sum()  # means of means would be wrong
+    assert batches[0].mask.sum() != batches[1].mask.sum()  # a mean of means would be wrong
 
     def of_rank(rank):
         agent = make()
@@ -189,7 +189,7 @@ def ram():
 
 
 def images(rank):
-    """Images, labels, and how far from the locator's mean each rollout looks."""
+    """Images, labels and location offsets for each rollout."""
     draws = torch.Generator().manual_seed(rank)
     return (
         torch.rand(6, 1, 12, 12, generator=draws),
@@ -242,7 +242,7 @@ def test_standardised_over_all_ranks(on_ranks):
 
 
 def test_equal_values_on_all_ranks_have_a_variance_of_zero_and_not_below(on_ranks):
-    # In floats, a mean of squares can come out below the square of the mean.
+    # With rounding, a mean of squares can be smaller than the square of the mean.
     means = torch.randn(200, generator=torch.Generator().manual_seed(0))
 
     def of_rank(rank):
@@ -271,10 +271,10 @@ def test_statistics_are_those_of_all_ranks_values(on_ranks):
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_evaluation_plays_every_seed_once_and_rates_as_one_process_does(on_ranks, world_size):
+def test_evaluation_by_several_ranks_equals_that_of_one_process(on_ranks, world_size):
     seeds = [11, 22, 33]
 
-    def rated(rank=0, world_size=1):
+    def evaluated(rank=0, world_size=1):
         envs = gym.make_vec("CartPole-v1", num_envs=3)
         dataset = EvaluationDataset(envs, Undecided(), seeds, rank, world_size)
         statistics = EpisodeStatistics()
@@ -285,9 +285,9 @@ def test_evaluation_plays_every_seed_once_and_rates_as_one_process_does(on_ranks
         assert batches == len(dataset)
         return batches, {name: float(value) for name, value in statistics.compute().items()}
 
-    _, alone = rated()
+    _, alone = evaluated()
     assert alone["episodes"] == 9
     assert alone["return_std"] > 0
-    answers = on_ranks(world_size, lambda rank: rated(rank, world_size))
+    answers = on_ranks(world_size, lambda rank: evaluated(rank, world_size))
     assert [metrics for _, metrics in answers] == [alone] * world_size
     assert len({batches for batches, _ in answers}) == 1

@@ -6,7 +6,7 @@ import torch
 from rl_lightning.runtime.seeding import _kept_philox, numpy_stream, stream_seed, torch_stream
 
 
-def test_every_part_of_the_place_matters_and_nothing_else():
+def test_seeds_depend_on_seed_rank_update_and_name_only():
     places = [
         stream_seed(seed, rank=rank, update=update, stream=stream)
         for seed, rank, update, stream in product(range(4), range(4), range(4), ("a", "b"))
@@ -16,7 +16,7 @@ def test_every_part_of_the_place_matters_and_nothing_else():
     assert all(0 <= place < 2**30 for place in places)
 
 
-def test_neighbouring_ranks_share_no_copy_of_a_vector_environment():
+def test_ranks_have_no_environment_copies_with_equal_seeds():
     seeds = [stream_seed(1, rank=rank, stream="environments") for rank in range(64)]
     copies = {seed + copy for seed in seeds for copy in range(256)}
     assert len(copies) == 64 * 256
@@ -28,7 +28,7 @@ def test_generators_repeat():
 
 
 def numbers(**place):
-    """The first numbers of both kinds of generator at a place of the run."""
+    """The first numbers of the NumPy and the torch generator of a stream."""
     rng = numpy_stream(1, **{"stream": "x", **place})
     generator = torch_stream(1, **{"stream": "x", **place})
     return (*rng.random(4).tolist(), *torch.rand(4, generator=generator).tolist())
@@ -51,7 +51,7 @@ def test_an_update_changes_the_counter_and_nothing_else():
     assert all(o.bit_generator.state["state"]["key"].tolist() != keys[0] for o in others)
 
 
-def test_a_seed_does_not_depend_on_what_was_asked_before():
+def test_a_seed_does_not_depend_on_earlier_calls():
     places = [*product((0, 3), (0, 1), (0, 1, 1_000_000), ("a", "b"))]
 
     def seeds(order):

@@ -6,7 +6,7 @@ POINTS = [Point("train/loss", float(i), 1_000 + i, i) for i in range(2_500)]
 
 
 class Store:
-    """Takes points unless it is lost."""
+    """A store that accepts points unless it is lost."""
 
     def __init__(self):
         self.points, self.lost = [], False
@@ -36,7 +36,7 @@ def test_points_arrive_in_order(store, tmp_path):
     sending.close()
 
 
-def test_points_outlive_a_lost_store_and_arrive_once(store, tmp_path):
+def test_points_survive_a_lost_store_and_arrive_once(store, tmp_path):
     sending = sender(store, tmp_path)
     store.lost = True
     sending.send(POINTS[:10])

@@ -1,4 +1,4 @@
-"""Files of the run folder in MLflow, and what becomes of them when the store is lost."""
+"""Files of the run folder in MLflow, also when the store is lost."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,19 +21,19 @@ def trainer(tmp_path):
 
 
 def test_a_file_keeps_its_place_in_the_run_folder(trainer, tmp_path):
-    path = tmp_path / "games" / "game.mp4"
+    path = tmp_path / "episodes" / "episode.mp4"
     send_file(trainer, path)
     arguments = trainer.loggers[0].experiment.log_artifact.call_args.args
-    assert arguments == ("abc", str(path), "games")
+    assert arguments == ("abc", str(path), "episodes")
 
 
 @pytest.mark.parametrize("error", [MlflowException("gone"), ConnectionError("gone")])
-def test_a_lost_store_ends_no_run(trainer, tmp_path, error):
+def test_a_lost_store_does_not_end_the_run(trainer, tmp_path, error):
     trainer.loggers[0].experiment.log_artifact.side_effect = error
-    with pytest.warns(UserWarning, match=r"games.*gone.*it stays there"):
-        send_file(trainer, Path(tmp_path, "games", "game.mp4"))
+    with pytest.warns(UserWarning, match=r"episodes.*gone.*in the run folder only"):
+        send_file(trainer, Path(tmp_path, "episodes", "episode.mp4"))
 
 
-def test_films_every_no_epochs_are_refused():
+def test_a_film_every_zero_epochs_is_refused():
     with pytest.raises(ConfigurationError, match="at least 1"):
         EpisodeWriter(every_n_epochs=0)

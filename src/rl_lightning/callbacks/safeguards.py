@@ -1,4 +1,4 @@
-"""A run that ends early leaves a checkpoint to go on from, and one line that says why."""
+"""Stops runs on signals and on NaN, with one line that says why and names the last checkpoint."""
 
 import signal
 import sys
@@ -19,7 +19,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StoppedError(BaseException):
-    """A signal stopped the run. Not an Exception, so that only the command line catches it."""
+    """A signal stopped the run. It is not an Exception, so that only the command line catches it.
+
+    Attributes:
+        signum: Number of the signal.
+    """
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
@@ -27,10 +31,10 @@ class StoppedError(BaseException):
 
 
 class Safeguards(Callback):
-    """Stops on signals and on NaN or infinite losses, and says where the run stopped.
+    """Stops the run on signals and on NaN or infinite losses, and prints the update of the stop.
 
-    The run goes on from its last checkpoint. Because a resumed run equals one that never
-    stopped, only the time since that checkpoint is lost.
+    The run can be resumed from its last checkpoint. A resumed run equals one that never stopped,
+    so only the time since that checkpoint is lost.
     """
 
     def __init__(self) -> None:
@@ -38,25 +42,26 @@ class Safeguards(Callback):
         self._has_validated = self._monitors_checked = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let a run that `max_steps` ends before its first validation end well.
+        """Let EarlyStopping ignore a missing metric.
 
-        EarlyStopping raises where its metric is missing, whether it was misspelt or no
-        validation has run yet; what was misspelt is found by `_check_monitors` here.
+        It would raise an error in a run that `max_steps` ends before the first validation. A metric
+        whose name is misspelt is found in `on_train_epoch_end`.
         """
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EarlyStopping):
                 callback.strict = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Handle signals in place of Lightning, whose handler waits for every rank first."""
+        """Replace Lightning's signal handlers, because they wait for all ranks before they stop."""
 
         def stop(signum: int, frame: FrameType | None) -> None:
             for each in SIGNALS:
-                signal.signal(each, signal.SIG_DFL)  # the second one is final
+                signal.signal(each, signal.SIG_DFL)  # a second signal ends the process at once
             if (launcher := trainer.strategy.launcher) is not None:
                 launcher.kill(signum)
             name = signal.Signals(signum).name
-            raise StoppedError(signum, f"{name} stopped the run{_at(trainer)}: {_kept(trainer)}")
+            stopped = f"{name} stopped the run{_position(trainer)}: {_checkpoint_advice(trainer)}"
+            raise StoppedError(signum, stopped)
 
         self._before = {each: signal.signal(each, stop) for each in SIGNALS}
 
@@ -65,11 +70,15 @@ class Safeguards(Callback):
         self._restore_handlers()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on metrics of validation can be watched."""
+        """Note that the metrics of a validation have been logged."""
         self._has_validated |= not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Once everything has been logged for the first time, find monitors that nothing logs."""
+        """Check once that all monitored metrics exist, after each metric has been logged once.
+
+        Raises:
+            RunError: If EarlyStopping or ModelCheckpoint monitors a metric that is not logged.
+        """
         if self._monitors_checked or (trainer.enable_validation and not self._has_validated):
             return
         self._monitors_checked = True
@@ -78,18 +87,21 @@ class Safeguards(Callback):
             if watches and callback.monitor not in (None, *trainer.callback_metrics):
                 raise RunError(
                     f'{type(callback).__name__} watches "{callback.monitor}", which has not been '
-                    f"logged: {_kept(trainer)}; watch one of {', '.join(trainer.callback_metrics)}"
+                    f"logged: {_checkpoint_advice(trainer)}; watch one of "
+                    f"{', '.join(trainer.callback_metrics)}"
                 )
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Say where another error stopped the run; the error itself follows."""
+        """Print the update at which an unexpected error stopped the run."""
         begun = bool(self._before)
         self._restore_handlers()
         explained = (StoppedError, RunError, ConfigurationError, MisconfigurationException)
         if begun and not isinstance(exception, explained):
-            line = f"rl_lightning: the run broke{_at(trainer)}: {_kept(trainer)}"
+            line = (
+                f"rl_lightning: the run failed{_position(trainer)}: {_checkpoint_advice(trainer)}"
+            )
             print(line, file=sys.stderr, flush=True)
 
     def _restore_handlers(self) -> None:
@@ -99,7 +111,7 @@ class Safeguards(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the batch, to name what is not finite in it."""
+        """Keep the batch, so that an error can name the tensor that is not finite."""
         self._batch = batch
 
     def on_before_backward(
@@ -108,20 +120,26 @@ class Safeguards(Callback):
         """Stop before a NaN or infinite loss changes the weights."""
         if not loss.isfinite():
             raise RunError(
-                f"the loss is {loss.item()}{_at(trainer)}, {self._culprit(pl_module)}: "
-                f"{_kept(trainer)}; lower the learning rate or clip gradients "
+                f"the loss is {loss.item()}{_position(trainer)}, {self._reason(pl_module)}: "
+                f"{_checkpoint_advice(trainer)}; lower the learning rate or clip gradients "
                 "(trainer.gradient_clip_val)"
             )
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Never replace a checkpoint by one with NaN or infinite weights or statistics."""
-        if (name := _not_finite(pl_module)) is not None:
-            raise RunError(f"{name} is not finite{_at(trainer)}: {_kept(trainer)}")
+        """Do not write a checkpoint with NaN or infinite weights or statistics.
 
-    def _culprit(self, pl_module: LightningModule) -> str:
-        """The first input of the loss that is not finite."""
+        Raises:
+            RunError: If there are any.
+        """
+        if (name := _not_finite(pl_module)) is not None:
+            raise RunError(
+                f"{name} is not finite{_position(trainer)}: {_checkpoint_advice(trainer)}"
+            )
+
+    def _reason(self, pl_module: LightningModule) -> str:
+        """The name of the first tensor that is not finite, as a part of an error message."""
         fields = getattr(self._batch, "_fields", range(len(self._batch)))
         for name, values in zip(fields, self._batch, strict=False):
             if isinstance(values, Tensor) and not values.isfinite().all():
@@ -131,14 +149,14 @@ class Safeguards(Callback):
 
 
 def _not_finite(pl_module: LightningModule) -> str | None:
-    """Name of the first parameter or buffer that holds a NaN or infinite number."""
+    """Name of the first parameter or buffer with a NaN or infinite value."""
     for name, values in (*pl_module.named_parameters(), *pl_module.named_buffers()):
         if not torch.isfinite(values).all():
             return name
     return None
 
 
-def _at(trainer: Trainer) -> str:
+def _position(trainer: Trainer) -> str:
     collector = getattr(trainer.datamodule, "collector", None)  # type: ignore[attr-defined]
     update = f" at update {trainer.global_step:,}"
     if collector is None:
@@ -146,8 +164,8 @@ def _at(trainer: Trainer) -> str:
     return f"{update} and environment step {collector.env_steps * trainer.world_size:,}"
 
 
-def _kept(trainer: Trainer) -> str:
-    # Without a logger the folder is that of earlier runs too: name only what this run has.
+def _checkpoint_advice(trainer: Trainer) -> str:
+    # Without a logger, earlier runs use the same folder, so only checkpoints of this run count.
     written = [getattr(each, "best_model_path", "") for each in trainer.checkpoint_callbacks]
     if trainer.ckpt_path is not None:
         written.append(str(trainer.ckpt_path))
@@ -156,4 +174,4 @@ def _kept(trainer: Trainer) -> str:
         return "there is no checkpoint yet, so start again"
     tracked = any(isinstance(each, MLflowTracker) for each in trainer.loggers)
     how = "last" if tracked else found[0]
-    return f"{found[0]} is the last checkpoint, go on from it with --ckpt_path {how}"
+    return f"{found[0]} is the last checkpoint, resume from it with --ckpt_path {how}"

@@ -130,6 +130,11 @@ class ImageClassifier(Learner):
         for name, scores in self.evaluate(images).items():
             self.confusion(name).update(scores, labels)
 
+    def predict_step(self, batch: LabelledImages, batch_idx: int) -> Any:
+        """The probabilities of the classes [B, K]."""
+        probabilities: Tensor = self(batch.images).softmax(-1)
+        return probabilities
+
     def on_test_epoch_end(self) -> None:
         """Log each error rate with its standard error, and the accuracy of each class."""
         for name in self.protocols:

@@ -1,4 +1,4 @@
-"""What every module here shares: it declares itself, and draws from streams of its own."""
+"""Base class of all modules: declarations, random streams, checkpoint state and clipping."""
 
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -13,25 +13,30 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from rl_lightning.callbacks.needs import check_needs
 from rl_lightning.experience import ExperienceSource, check_pair
-from rl_lightning.runtime.progress import Resumption, correct_progress, go_on, unlogged_metrics
+from rl_lightning.runtime.progress import (
+    Resumption,
+    correct_progress,
+    run_due_validation,
+    unlogged_metrics,
+)
 from rl_lightning.runtime.ranks import from_all_ranks
 from rl_lightning.runtime.seeding import torch_stream
 from rl_lightning.runtime.trainer_flags import check_flags, is_fitting
 
 
 class Learner(LightningModule):
-    """A module that says what it learns from: see `rl_lightning.experience.Learner`.
+    """A module that declares what it learns from: see `rl_lightning.experience.Learner`.
 
     Attributes:
-        algorithm: Its name in those of experiments.
-        monitor: The metric that the best checkpoint has, and "max" or "min" of it; None where
-            there is none.
-        takes_rounded_batches: Whether it may train in bf16-true, where Lightning rounds the
-            batches themselves to bfloat16.
-        architecture: Hyperparameters that a checkpoint must share with a configuration that
-            goes on with it.
-        carried: Attributes that go on from update to update and are no parameters or buffers;
-            each rank has its own in the checkpoint.
+        algorithm: Name of the algorithm, which is part of the experiment's name.
+        monitor: The metric by which the best checkpoint is chosen, with "max" or "min"; None if
+            there is no best checkpoint.
+        takes_rounded_batches: Whether the module may train in bf16-true. Lightning rounds the
+            batches to bfloat16 there.
+        architecture: Hyperparameters that must be equal in a checkpoint and in the configuration
+            that uses it.
+        carried: Names of attributes that keep their value from update to update and are neither
+            parameters nor buffers. The checkpoint holds the values of each rank.
     """
 
     algorithm: ClassVar[str]
@@ -47,12 +52,12 @@ class Learner(LightningModule):
     _gradients: dict[str, Tensor] | None = None
 
     def configure_callbacks(self) -> list[Callback]:
-        """Compare this module with datamodule, callbacks and flags; a subclass must call this.
+        """Check that datamodule, callbacks and flags fit this module. Subclasses must call this.
 
-        Lightning calls this hook first, before any logger or callback writes anything.
+        Lightning calls this hook first, before any logger or callback writes files.
 
         Raises:
-            ConfigurationError: If they do not fit.
+            ConfigurationError: If one of them does not fit.
         """
         trainer = self.trainer
         data = getattr(trainer, "datamodule", None)
@@ -63,29 +68,31 @@ class Learner(LightningModule):
 
     @property
     def seed(self) -> int:
-        """The run's seed: that of the datamodule, else torch's."""
+        """The run's seed, which is the datamodule's if it has one, else torch's."""
         data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
         return data.seed if isinstance(data, ExperienceSource) else torch.initial_seed()
 
     def random_stream(self, name: str, index: int | None = None) -> torch.Generator:
-        """A random stream on this module's device.
+        """Make the generator of a random stream on this module's device.
 
         Args:
-            name: What the numbers are for.
-            index: Which of the streams of that name; None is that of the training batch.
+            name: Name of the stream.
+            index: Number of the stream among those of this name; None is the number of the
+                current training batch.
 
         Returns:
             A generator that depends on (seed, rank, index, name) and on nothing else.
         """
         if index is None:
-            # Counted over epochs; `global_step` stands still under `accumulate_grad_batches`.
+            # Batches of all epochs are counted. `global_step` cannot be used, because it does not
+            # change at every batch with `accumulate_grad_batches`.
             index = max(0, self.trainer.fit_loop.total_batch_idx)
         return torch_stream(
             self.seed, rank=self.global_rank, update=index, stream=name, device=self.device
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a run that goes on inside an epoch needs; a subclass must call this."""
+        """Add the state that a resume inside an epoch needs. Subclasses must call this."""
         fit_loop, automatic = self.trainer.fit_loop, self.automatic_optimization
         state: dict[str, Any] = {name: getattr(self, name) for name in self.carried}
         fitting = self.trainer.state.fn == TrainerFn.FITTING
@@ -101,7 +108,7 @@ class Learner(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Read what `on_save_checkpoint` added, where training goes on."""
+        """Read the state from `on_save_checkpoint`, if training is resumed."""
         if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
         if "loops" in checkpoint:
@@ -117,9 +124,9 @@ class Learner(LightningModule):
                 setattr(self, name, state[name])
 
     def on_train_start(self) -> None:
-        """Go on where the checkpoint was written; a subclass must call this."""
+        """Restore the state of a checkpoint inside an epoch. Subclasses must call this."""
         if self._resumption is not None:
-            go_on(self.trainer, self._resumption)
+            run_due_validation(self.trainer, self._resumption)
         if self._unlogged:
             self.trainer._logger_connector.log_metrics(dict[str, Any](self._unlogged))
         for name, parameter in self.named_parameters():
@@ -128,22 +135,22 @@ class Learner(LightningModule):
         self._unlogged = self._gradients = None
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Correct the count of logged steps, which Lightning may raise once more at a resume."""
+        """Correct the count of logged steps, which Lightning may increment twice at a resume."""
         if self._resumption is not None:
             self.trainer.fit_loop.epoch_loop._batches_that_stepped = self._resumption.logged_step
             self._resumption = None
 
     def on_train_epoch_end(self) -> None:
-        """Keep EarlyStopping from judging an epoch that was cut short; a subclass must call this.
+        """Disable EarlyStopping's check after an incomplete epoch. Subclasses must call this.
 
-        It would count the metric of the last complete epoch twice, or find none.
+        The check would use the metric of the last complete epoch a second time, or find no metric.
         """
         if not self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             for callback in self.trainer.early_stopping_callbacks:
-                callback._check_on_train_epoch_end = None  # of the next `fit`, Lightning decides
+                callback._check_on_train_epoch_end = None  # Lightning sets it again in `fit`
 
     def clipped_apart(self) -> Iterable[list[nn.Parameter]]:
-        """Groups of parameters, each clipped to the Trainer's `gradient_clip_val` by itself."""
+        """Groups of parameters. Each is clipped to the Trainer's `gradient_clip_val` separately."""
         return [list(self.parameters())]
 
     def configure_gradient_clipping(
@@ -152,17 +159,18 @@ class Learner(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: Any = None,
     ) -> None:
-        """Clip by norm or by value, as the Trainer's flags say.
+        """Clip gradients by norm or by value, as the Trainer's flags define.
 
-        Not by Lightning's own way, which refuses fused optimizers in mixed precision, also in
-        bf16, where gradients are not scaled.
+        Lightning's own clipping is not used, because it refuses fused optimizers in mixed
+        precision, even in bf16, where gradients are not scaled.
         """
         if not gradient_clip_val:
             return
         precision = self.trainer.precision_plugin
         scaler = precision.scaler if isinstance(precision, MixedPrecision) else None
         if scaler is not None and _optimizer_handles_unscaling(optimizer):
-            # A fused optimizer divides by the loss scale in its own step, after this.
+            # A fused optimizer divides gradients by the loss scale in its step, which is later, so
+            # the limit is scaled here.
             gradient_clip_val = gradient_clip_val * scaler.get_scale()
         for parameters in self.clipped_apart():
             if gradient_clip_algorithm == "value":

@@ -182,8 +182,8 @@ class Images(Cast):
 class FullPrecisionLinear(nn.Linear):
     """A linear layer without autocast.
 
-    In mixed precision the bodies compute in 16 bits. Losses subtract nearly equal values, targets
-    and log-probabilities, so the last layers compute in the dtype of the weights.
+    In mixed precision the bodies compute in 16 bits. The last layers compute in the dtype of the
+    weights, because losses use differences of their outputs, which are too inexact in 16 bits.
     """
 
     def forward(self, features: Tensor) -> Tensor:

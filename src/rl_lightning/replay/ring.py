@@ -257,7 +257,7 @@ class ReplayRing:
         return self._observations.flatten(0, 1).index_select(0, index)
 
     def slots(self, rows: IndexArray, copies: IndexArray) -> IndexArray:
-        """Indices of rows and environment copies in arrays where both are one dimension."""
+        """Flat indices of rows and environment copies, for arrays [rows · copies, ...]."""
         return rows % self.num_rows * self.num_envs + copies
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Transitions:

@@ -23,10 +23,10 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a ConfigurationError with the important lines of the message."""
-        raise ConfigurationError(essence(message)) from ex
+        raise ConfigurationError(shorten(message)) from ex
 
 
-def essence(message: str) -> str:
+def shorten(message: str) -> str:
     """Keep only the lines of a parser's message that name the mistake.
 
     If a value may be of several types, jsonargparse lists an error for each type and then the

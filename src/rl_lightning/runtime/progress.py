@@ -1,10 +1,10 @@
-"""Lightning's counts of epochs and batches, so that a run goes on after any update.
+"""Corrects Lightning's counts of epochs and batches, so that a run can resume after any update.
 
-A checkpoint is written in one of three places: after a batch, after a validation, or at the end
-of an epoch, which `max_steps`, `max_time` or a callback may have cut short. Lightning 2.6 resumes
-exactly from the second and from a complete epoch. From the first it skips a validation that was
-due, and it counts an epoch that was cut short as complete. Here the counts are corrected when a
-checkpoint is loaded, so that checkpoints of any callback can be used.
+A checkpoint is written after a batch, after a validation, or at the end of an epoch. `max_steps`,
+`max_time` or a callback may have ended this epoch early. Lightning 2.6 resumes correctly from a
+checkpoint after a validation and from one at the end of a complete epoch. After a resume from a
+checkpoint after a batch, it skips a validation that was due. It also counts an epoch that ended
+early as complete. So the counts are corrected here when a checkpoint is loaded.
 """
 
 from typing import Any, NamedTuple
@@ -14,10 +14,10 @@ from lightning.pytorch.loops.evaluation_loop import RestartStage
 
 
 class Resumption(NamedTuple):
-    """What is not in Lightning's counts."""
+    """The state of a resume that is not in Lightning's counts."""
 
     logged_step: int  # updates so far, in the count that decides when metrics are logged
-    owes_validation: bool  # the validation after the last update, if one is due, has not run
+    before_validation: bool  # the checkpoint was written before a validation that may be due
 
 
 def correct_progress(loops: dict[str, Any], accumulate_grad_batches: int) -> Resumption:
@@ -25,21 +25,21 @@ def correct_progress(loops: dict[str, Any], accumulate_grad_batches: int) -> Res
 
     Args:
         loops: `checkpoint["loops"]["fit_loop"]`.
-        accumulate_grad_batches: Of the Trainer.
+        accumulate_grad_batches: The Trainer's flag.
 
     Returns:
-        What to hand to `go_on`.
+        The argument of `run_due_validation`.
     """
     epochs, batches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
     done = batches["current"]["ready"]
     steps = batches["is_last_batch"] or done % accumulate_grad_batches == 0
     logged_step = loops["epoch_loop.state_dict"]["_batches_that_stepped"]
-    owes_validation = batches["total"]["completed"] < batches["total"]["processed"]
-    if owes_validation:
+    before_validation = batches["total"]["completed"] < batches["total"]["processed"]
+    if before_validation:
         for count in (batches["total"], batches["current"]):
             count["completed"] = count["processed"]
     if epochs["total"]["processed"] < epochs["total"]["started"]:
-        # The last update is counted after the validation that follows it.
+        # Lightning increments this count after the validation, so the last update is missing.
         logged_step += steps
     elif done and not batches["is_last_batch"]:
         for count in (epochs["total"], epochs["current"]):
@@ -48,11 +48,11 @@ def correct_progress(loops: dict[str, Any], accumulate_grad_batches: int) -> Res
         for count in (epochs["total"], epochs["current"]):
             count["completed"] = count["processed"]
         _begin_epoch(loops)
-    return Resumption(logged_step, owes_validation)
+    return Resumption(logged_step, before_validation)
 
 
 def _begin_epoch(loops: dict[str, Any]) -> None:
-    """Set the counts of one epoch to 0, which Lightning leaves out where `max_steps` is given."""
+    """Set the counts of one epoch to 0, which Lightning does not do if `max_steps` is set."""
     optimizer = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
     batches = loops["epoch_loop.batch_progress"]
     batches["is_last_batch"] = False
@@ -62,11 +62,11 @@ def _begin_epoch(loops: dict[str, Any]) -> None:
     validation["total"] = dict.fromkeys(validation["total"], 0)
 
 
-def go_on(trainer: Trainer, resumption: Resumption) -> None:
-    """At the start of training: run the validation that is still due before the next update."""
+def run_due_validation(trainer: Trainer, resumption: Resumption) -> None:
+    """At the start of training, let Lightning run a validation that is due before the update."""
     loop = trainer.fit_loop.epoch_loop
     fetcher = trainer.fit_loop._data_fetcher
-    if not resumption.owes_validation or fetcher is None:
+    if not resumption.before_validation or fetcher is None:
         return
     if loop._should_check_val_fx(fetcher):
         loop.val_loop.batch_progress.reset_on_run()
@@ -74,10 +74,10 @@ def go_on(trainer: Trainer, resumption: Resumption) -> None:
 
 
 def unlogged_metrics(trainer: Trainer) -> dict[str, float]:
-    """Metrics of the last update that Lightning logs only after this checkpoint is written."""
+    """Metrics of the last update that Lightning has not logged when a checkpoint is written."""
     loop, connector = trainer.fit_loop.epoch_loop, trainer._logger_connector
     count: Any = loop.batch_progress.total
-    # Between two optimizer steps Lightning logs none.
+    # Lightning logs nothing between two optimizer steps.
     if count.completed == count.processed or not connector.should_update_logs:
         return {}
     if trainer.fit_loop._should_accumulate():

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 
-def are_many() -> bool:
+def has_several_ranks() -> bool:
     """Whether the run has several ranks."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
@@ -29,7 +29,7 @@ def use_batch_scheduling() -> None:
 
 def sum_over_ranks(values: Tensor) -> Tensor:
     """The sum of all ranks' `values`, on every rank. Every rank must call it equally often."""
-    if not are_many():
+    if not has_several_ranks():
         return values
     # NCCL can only use the memory of the GPU, so move the values there.
     summed = values.cuda() if dist.get_backend() == "nccl" else values.clone()
@@ -39,7 +39,7 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 def mean_over_ranks(values: Tensor) -> Tensor:
     """The mean of all ranks' `values`, on every rank; see `sum_over_ranks`."""
-    return sum_over_ranks(values) / dist.get_world_size() if are_many() else values
+    return sum_over_ranks(values) / dist.get_world_size() if has_several_ranks() else values
 
 
 def moments_over_ranks(count: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +47,7 @@ def moments_over_ranks(count: Tensor, mean: Tensor, variance: Tensor) -> tuple[T
 
     All sums are sent in one exchange, because its cost is the waiting time and not the bytes.
     """
-    if not are_many():
+    if not has_several_ranks():
         return mean, variance
     weights, means, squares = count.double(), mean.double(), variance + mean.double().square()
     sums = sum_over_ranks(torch.stack([weights, weights * means, weights * squares]))
@@ -64,21 +64,21 @@ def ddp_scale(count: Tensor) -> Tensor | float:
     DistributedDataParallel takes the mean of the ranks' gradients. If the ranks have different
     counts, the mean of their means is not the mean over all values. With this factor it is.
     """
-    if not are_many():
+    if not has_several_ranks():
         return 1.0
     return count / mean_over_ranks(count.double()).clamp(min=torch.finfo(torch.double).tiny)
 
 
 def from_all_ranks(value: Any) -> list[Any]:
     """The `value` of every rank, in the order of the ranks."""
-    if not are_many():
+    if not has_several_ranks():
         return [value]
     gathered: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, value)
     return gathered
 
 
-def is_loss_of_another(error: BaseException) -> bool:
+def is_lost_rank(error: BaseException) -> bool:
     """Whether an error only means that the process of another rank has ended."""
     message = str(error)
-    return are_many() and ("closed by peer" in message or "reset by peer" in message)
+    return has_several_ranks() and ("closed by peer" in message or "reset by peer" in message)

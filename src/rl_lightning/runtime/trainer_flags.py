@@ -1,7 +1,7 @@
-"""Trainer flags that cannot be had with a module or datamodule, refused before training.
+"""Refuses Trainer flags that cannot be used with a module or datamodule, before training.
 
-Lightning finds most of these when the run has begun, or not at all. `docs/trainer_flags.md` has
-the table of all flags.
+Lightning itself finds most of these mistakes only after the start of the run, or not at all.
+`docs/trainer_flags.md` has the table of all flags.
 """
 
 import traceback
@@ -35,17 +35,17 @@ BatchesOf = Callable[[str], int | None]
 
 
 def check_flags(trainer: Trainer, module: LightningModule, fitting: bool, data: Any = None) -> None:
-    """Compare the Trainer's flags and callbacks with a module and its datamodule.
+    """Check the Trainer's flags and callbacks against a module and its datamodule.
 
     Args:
-        trainer: Before it has begun.
-        module: What it trains or tests.
-        fitting: Whether it trains; most flags say nothing of a test.
-        data: The datamodule; its `batches_of(stage)`, where it has that, says how many batches
-            an epoch has on each rank.
+        trainer: A Trainer that has not started yet.
+        module: The module that it trains or tests.
+        fitting: Whether it trains. Most flags are only checked for training.
+        data: The datamodule. If it has `batches_of(stage)`, this must return the number of
+            batches of an epoch on each rank.
 
     Raises:
-        ConfigurationError: For the first flag that cannot be had.
+        ConfigurationError: For the first flag that cannot be used.
     """
     found = [*_strategy(trainer), *_loggers(trainer)]
     if fitting:
@@ -63,7 +63,7 @@ def check_flags(trainer: Trainer, module: LightningModule, fitting: bool, data: 
 
 
 def is_fitting(trainer: Trainer) -> bool:
-    """Whether a Trainer trains, rather than validates, tests or predicts."""
+    """Whether a Trainer trains and does not only validate, test or predict."""
     return trainer.state.fn == TrainerFn.FITTING
 
 
@@ -72,7 +72,7 @@ def _strategy(trainer: Trainer) -> Iterator[str]:
     if isinstance(strategy, FSDPStrategy | DeepSpeedStrategy | ModelParallelStrategy):
         yield (
             f"trainer.strategy is {type(strategy).__name__}, which splits the weights over "
-            "devices, and a policy acts between updates with all of its weights: use ddp"
+            "devices, and a policy needs all of its weights to act between updates: use ddp"
         )
     launcher = strategy.launcher
     if isinstance(launcher, _MultiProcessingLauncher) and launcher._start_method != "fork":
@@ -110,7 +110,7 @@ def _precision(trainer: Trainer, module: LightningModule) -> Iterator[str]:
 def _optimization(trainer: Trainer, module: LightningModule) -> Iterator[str]:
     name, clip = type(module).__name__, trainer.gradient_clip_val
     if clip is not None and clip < 0:
-        yield f"trainer.gradient_clip_val is {clip}: it is above 0, or null to clip nothing"
+        yield f"trainer.gradient_clip_val is {clip}: make it above 0, or null to clip nothing"
     if trainer.overfit_batches:  # type: ignore[attr-defined]
         yield (
             "trainer.overfit_batches trains on the same batches again and again, and each batch is "
@@ -192,7 +192,7 @@ def _batches(trainer: Trainer, batches_of: BatchesOf) -> Iterator[str]:
 
 
 def raised_by_lightning(error: BaseException) -> bool:
-    """Whether Lightning itself raised an error on purpose, which is then about its settings."""
+    """Whether a `raise` in Lightning's own code raised an error, which is then about settings."""
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return False

@@ -1,4 +1,4 @@
-"""Runs in MLflow, and the folder of each run."""
+"""Logs runs to MLflow, and defines the folder of each run."""
 
 import os
 import time
@@ -22,27 +22,28 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DEFAULT_EXPERIMENT = "rl_lightning"
-# A client of a server, unlike one of a database, does nothing until it is used.
+# Stands for "no store". A client for an http address does nothing until it is used, and a client
+# for a database would create the database at once.
 NO_STORE = "http://localhost:0"
 LIBRARIES = ("rl_lightning", "torch", "lightning", "gymnasium", "ale-py", "torchmetrics", "numpy")
 
 
 class MLflowTracker(MLFlowLogger):
-    """Lightning's MLFlowLogger over the local SQLite store that `mlflow ui` opens by itself.
+    """Lightning's MLFlowLogger with the local SQLite store that `mlflow ui` opens by default.
 
-    Metrics are sent from a thread of their own, so that training does not wait for the
-    database, and are kept while a server does not answer. Checkpoints are in
+    Metrics are sent from a separate thread, so that training does not wait for the database. If a
+    server does not answer, they are kept and sent later. Checkpoints are in
     `<save_dir>/<experiment_name>/<run id>/checkpoints`.
 
     Args:
-        experiment_name: Experiment in MLflow; by default the command line names it after the
+        experiment_name: Experiment in MLflow. By default the command line names it after the
             algorithm and the environment.
-        tracking_uri: Where the store is; by default $MLFLOW_TRACKING_URI, else
-            sqlite:///mlflow.db in the working folder.
-        run_name: Name of the run; by default MLflow makes one up.
-        run_id: An existing run to go on with.
+        tracking_uri: Address of the store. The default is $MLFLOW_TRACKING_URI if that is set,
+            else sqlite:///mlflow.db in the working folder.
+        run_name: Name of the run. By default MLflow chooses one.
+        run_id: Id of an existing run to continue.
         tags: Tags of the run.
-        save_dir: Folder of the run folders.
+        save_dir: Folder that contains the folders of all runs.
 
     Raises:
         ConfigurationError: If a tracking server does not answer.
@@ -59,10 +60,12 @@ class MLflowTracker(MLFlowLogger):
     ) -> None:
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
         if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
-            # Only rank 0 logs. Two ranks that create a new database at once fail at its tables.
+            # Only rank 0 logs. If two ranks created a new database at the same time, one would
+            # fail because its tables exist already.
             uri = NO_STORE
         elif uri.startswith("http"):
-            # By default MLflow retries each request for minutes; here metrics are sent later.
+            # By default MLflow retries each request for minutes. That is not needed here, because
+            # unsent metrics are kept and sent later.
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
             _check_answers(uri)
@@ -83,9 +86,9 @@ class MLflowTracker(MLFlowLogger):
 
     @property
     def _mlflow_client(self) -> "MlflowClient":
-        """The client, which creates the database of a new store when it is made.
+        """The client. Making it creates the database of a new store.
 
-        So it is made when it is first used, and a configuration that is refused leaves no file.
+        It is therefore made at its first use, so that a refused configuration leaves no file.
         """
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
@@ -102,20 +105,20 @@ class MLflowTracker(MLFlowLogger):
 
     @_mlflow_client.setter
     def _mlflow_client(self, client: Any) -> None:
-        """Lightning's constructor would set one."""
+        """Ignore the client that Lightning's constructor makes."""
 
     @property
     def save_dir(self) -> str:
-        """Folder of the run folders."""
+        """Folder that contains the folders of all runs."""
         return self._save_dir
 
     @property
     def name(self) -> str:
-        """The experiment's name (Lightning gives its id), because it names a folder."""
+        """The experiment's name, which is also a folder's name. Lightning would use its id."""
         return self._experiment_name
 
     def name_experiment(self, name: str) -> None:
-        """Name the experiment, if it was given no name."""
+        """Set the experiment's name, unless the configuration has one."""
         if not self._is_named:
             self._experiment_name = name
 
@@ -123,22 +126,24 @@ class MLflowTracker(MLFlowLogger):
         """The last checkpoint of the latest run of this experiment.
 
         Raises:
-            ConfigurationError: If no run has left one.
+            ConfigurationError: If there is none.
         """
         folder = Path(self.save_dir, self.name)
         found = folder.glob("*/checkpoints/last*.ckpt")
         if not (dated := [(path.stat().st_mtime, path) for path in found]):
             raise ConfigurationError(
                 f"there is no last checkpoint of an earlier run in {folder}: leave --ckpt_path "
-                "out to begin the first"
+                "out to start the first run"
             )
         return max(dated)[1]
 
     def go_on_with(self, checkpoint: Path) -> None:
-        """Go on with the run in whose folder the checkpoint lies; of one elsewhere, begin anew.
+        """Continue the run in whose folder a checkpoint is.
+
+        If the checkpoint is in no run's folder, a new run is started.
 
         Raises:
-            ConfigurationError: If the store does not know the run.
+            ConfigurationError: If the run is not in the store.
         """
         folder = checkpoint.absolute().parent.parent
         if self._run_id is not None or folder.parent != Path(self.save_dir, self.name).absolute():
@@ -155,13 +160,13 @@ class MLflowTracker(MLFlowLogger):
             self._mlflow_client.get_run(self._run_id)
         except MlflowException as error:
             raise ConfigurationError(
-                f"{self._tracking_uri} knows no run {self._run_id}, which {checkpoint} is of: "
-                "copy the checkpoint elsewhere to begin a new run with it"
+                f"{checkpoint} is of run {self._run_id}, which is not in {self._tracking_uri}: "
+                "copy the checkpoint to another folder to start a new run with it"
             ) from error
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Log them once: MLflow lets no parameter change, and a resumed run has them already."""
+        """Log the hyperparameters of a new run. MLflow does not allow changes in a resumed run."""
         if self._goes_on:
             self.experiment.update_run(self.run_id, status="RUNNING")
         else:
@@ -169,7 +174,7 @@ class MLflowTracker(MLFlowLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Send metrics, except those that a resumed run had sent before it stopped."""
+        """Send metrics, without those that were sent before the run was resumed."""
         now, step = int(time.time() * 1000), step or 0
         if self._sender is None:
             assert self.run_id is not None
@@ -189,7 +194,7 @@ class MLflowTracker(MLFlowLogger):
         self._mlflow_client.log_batch(self._run_id, metrics=metrics)
 
     def _last_step(self, key: str) -> int:
-        """The last step of a metric that the run had when it went on; −1 if none."""
+        """The last step of a metric before the run was resumed; −1 if there is none."""
         if not self._goes_on:
             return -1
         if key not in self._last_steps:
@@ -200,13 +205,13 @@ class MLflowTracker(MLFlowLogger):
         return self._last_steps[key]
 
     def flush(self) -> None:
-        """Send what waits, so that the process may end now."""
+        """Send the waiting metrics, so that none is lost after a crash."""
         if self._sender is not None:
             self._sender.flush()
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
-        """Close the run after all metrics are sent."""
+        """Send all metrics, and then close the run."""
         from mlflow.exceptions import MlflowException
 
         if self._sender is not None:
@@ -216,7 +221,7 @@ class MLflowTracker(MLFlowLogger):
             super().finalize(status)
         except MlflowException as error:
             rank_zero_warn(
-                f"MLflow did not take that the run has ended ({one_line(str(error))[:200]})"
+                f"MLflow could not record the end of the run ({one_line(str(error))[:200]})"
             )
 
 
@@ -231,7 +236,7 @@ def _check_answers(uri: str) -> None:
 
 
 def run_folder(trainer: Trainer) -> Path:
-    """Folder of the run: that of the checkpoint in use, else that of the logger."""
+    """Folder of the run, which is that of the used checkpoint in evaluation, else the logger's."""
     if trainer.ckpt_path is not None and trainer.state.fn != TrainerFn.FITTING:
         return Path(trainer.ckpt_path).absolute().parent.parent
     if trainer.logger is None or trainer.logger.save_dir is None:
@@ -240,9 +245,9 @@ def run_folder(trainer: Trainer) -> Path:
 
 
 def send_file(trainer: Trainer, path: Path) -> None:
-    """Log a file of the run folder as an artifact of the MLflow run, under the same name.
+    """Log a file of the run folder as an artifact of the MLflow run, under the same path.
 
-    If MLflow does not answer, the file stays in the folder only, and training goes on.
+    If MLflow does not answer, the file is in the run folder only, and training continues.
     """
     from mlflow.exceptions import MlflowException
 
@@ -254,30 +259,31 @@ def send_file(trainer: Trainer, path: Path) -> None:
                 client.log_artifact(run_id, str(path), None if folder == "." else folder)
             except (MlflowException, OSError) as error:
                 rank_zero_warn(
-                    f"MLflow does not take {path} ({one_line(str(error))[:200]}): it stays there"
+                    f"MLflow does not accept {path} ({one_line(str(error))[:200]}): the file is in "
+                    "the run folder only"
                 )
 
 
 class TrackConfig(SaveConfigCallback):
     """Writes the resolved configuration into the run's folder and logs it as an artifact.
 
-    Metrics logged before a checkpoint are sent before it is written, because a run that goes on
-    from it does not log them again.
+    It also sends all metrics before a checkpoint is written, because a run that is resumed from
+    this checkpoint does not log them again.
     """
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Send metrics that wait."""
+        """Send the waiting metrics."""
         for logger in trainer.loggers:
             if isinstance(logger, MLflowTracker):
                 logger.flush()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write nothing yet: the checkpoint may still be refused."""
+        """Do not write the file yet, because the checkpoint may still be refused."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the configuration, after module and datamodule have accepted the checkpoint."""
+        """Save the configuration, after module and datamodule have loaded the checkpoint."""
         super().setup(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
