@@ -205,7 +205,7 @@ class _CLI(LightningCLI):
                         continue
                     callback = self._best_checkpoint(*monitored)
                     if any(each.state_key == callback.state_key for each in given):
-                        continue  # the configuration lists one of its own in its place
+                        continue  # trainer.callbacks has an equal one already
                 yield callback
             elif isinstance(callback, ProgressBar):
                 unwanted = trainer.get("enable_progress_bar") is False

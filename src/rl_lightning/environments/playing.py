@@ -24,7 +24,7 @@ Answer = TypeVar("Answer")
 class Step(NamedTuple):
     """The result of one step of N environment copies."""
 
-    observations: Array  # [N, *observation_shape], in `tensor_dtype` and counted from 0
+    observations: Array  # [N, *observation_shape], converted by `from_environment`
     rewards: Array  # [N], raw
     terminated: Array  # [N] bool
     truncated: Array  # [N] bool
@@ -35,7 +35,7 @@ def reset(envs: Envs, seed: int) -> Array:
     """Start a new episode in every environment copy.
 
     Returns:
-        Observations [N, *observation_shape], in `tensor_dtype` and counted from 0.
+        Observations [N, *observation_shape], converted by `from_environment`.
 
     Raises:
         RunError: If the environment's code fails, or an observation cannot be used.
