@@ -13,7 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AsyncVectorEnv, VectorEnv
 
-from rl_lightning.environments.spaces import from_environment, to_environment
+from rl_lightning.environments.spaces import (
+    cast,
+    from_environment,
+    is_finite,
+    to_environment,
+)
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 
 Array = npt.NDArray[Any]
@@ -52,16 +57,13 @@ def step(envs: Envs, actions: Array) -> Step:
     """
     taken = to_environment(envs.single_action_space, actions)
     arrived, rewards, terminated, truncated, infos = _call(envs, "step", envs.step, taken)
-    for name, values in (
-        ("rewards", rewards),
-        ("terminated", terminated),
-        ("truncated", truncated),
-    ):
-        _check_shape(envs, name, values, (envs.num_envs,))
-    with np.errstate(over="ignore"):  # an overflow raises the error below
-        finite = np.isfinite(rewards.astype(np.float32, copy=False))
-    if not finite.all():
-        copy = int(finite.argmin())
+    copies = (envs.num_envs,)
+    _check_shape(envs, "rewards", rewards, copies)
+    _check_shape(envs, "terminated", terminated, copies)
+    _check_shape(envs, "truncated", truncated, copies)
+    kept = cast(rewards, np.float32)
+    if not is_finite(kept):
+        copy = int(np.isfinite(kept).argmin())
         raise RunError(
             f"environment copy {copy} returned the reward {rewards[copy]}, which is not finite in "
             "float32: clip or replace such rewards in a wrapper (data.wrappers)"

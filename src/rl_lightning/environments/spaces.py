@@ -1,5 +1,6 @@
 """Converts observations and actions between Gymnasium's spaces and the arrays of networks."""
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -49,15 +50,32 @@ def from_environment(space: gym.Space[Any], observations: Array) -> Array:
                 f"not in its space {space}: make observation_space include all observations"
             )
         return counted
-    with np.errstate(over="ignore"):  # an overflow raises the error below
-        kept: Array = observations.astype(tensor_dtype(space), copy=False)
-    if kept.dtype.kind == "f" and not np.isfinite(kept).all():
+    kept = cast(observations, tensor_dtype(space))
+    if kept.dtype.kind == "f" and not is_finite(kept):
         copy = int(np.argwhere(~np.isfinite(kept))[0][0])
         raise RunError(
             f"environment copy {copy} returned an observation that is infinite or NaN in "
             f"{kept.dtype}: clip or replace such values in a wrapper (data.wrappers)"
         )
     return kept
+
+
+def is_finite(values: Array) -> bool:
+    """Whether no value is infinite or NaN.
+
+    The sum of squares is finite only if all values are, and takes a fourth of the time of
+    `np.isfinite`, which is needed only where the sum overflows.
+    """
+    flat = values.ravel()
+    return math.isfinite(flat @ flat) or bool(np.isfinite(values).all())
+
+
+def cast(values: Array, dtype: npt.DTypeLike) -> Array:
+    """Convert values to another dtype; those that are too large for it become infinite."""
+    if values.dtype == dtype:
+        return values
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)
 
 
 def to_environment(space: gym.Space[Any], actions: Array) -> Array:
@@ -70,7 +88,8 @@ def to_environment(space: gym.Space[Any], actions: Array) -> Array:
     if isinstance(space, Box):
         return np.clip(actions, space.low, space.high).astype(space.dtype, copy=False)
     if isinstance(space, Discrete):
-        return (actions + space.start).astype(space.dtype, copy=False)
+        counted = actions + space.start if space.start else actions
+        return counted.astype(space.dtype, copy=False)
     return actions
 
 
