@@ -61,7 +61,7 @@ def test_gradients_are_clipped_as_the_flags_say(algorithm, expected):
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, 100.0)
     model.configure_gradient_clipping(optimizer, expected, algorithm)
-    for group in model.clipped_apart():
+    for group in model.clipped_apart(optimizer):
         gradients = torch.cat([parameter.grad.flatten() for parameter in group])
         size = gradients.norm() if algorithm == "norm" else gradients.abs().max()
         assert size.item() == pytest.approx(expected, rel=1e-3)

@@ -149,9 +149,9 @@ class Learner(LightningModule):
             for callback in self.trainer.early_stopping_callbacks:
                 callback._check_on_train_epoch_end = None  # Lightning sets it again in `fit`
 
-    def clipped_apart(self) -> Iterable[list[nn.Parameter]]:
+    def clipped_apart(self, optimizer: torch.optim.Optimizer) -> Iterable[list[nn.Parameter]]:
         """Groups of parameters. Each is clipped to the Trainer's `gradient_clip_val` separately."""
-        return [list(self.parameters())]
+        return [[each for group in optimizer.param_groups for each in group["params"]]]
 
     def configure_gradient_clipping(
         self,
@@ -172,7 +172,7 @@ class Learner(LightningModule):
             # A fused optimizer divides gradients by the loss scale in its step, which is later, so
             # the limit is scaled here.
             gradient_clip_val = gradient_clip_val * scaler.get_scale()
-        for parameters in self.clipped_apart():
+        for parameters in self.clipped_apart(optimizer):
             if gradient_clip_algorithm == "value":
                 clip_grad_value_(parameters, gradient_clip_val)
             else:

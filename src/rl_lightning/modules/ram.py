@@ -311,7 +311,7 @@ class RecurrentAttentionModel(ImageClassifier):
         """Draw the same locations in every prediction."""
         self.evaluation_generator = self.random_stream("ram locations predict", 0)
 
-    def clipped_apart(self) -> list[list[nn.Parameter]]:
+    def clipped_apart(self, optimizer: torch.optim.Optimizer) -> list[list[nn.Parameter]]:
         """The locator and the other parameters, which are clipped separately.
 
         The locator's gradient is noisy. Its norm would otherwise also scale down the gradients of
