@@ -16,6 +16,7 @@ from rl_lightning.experience import ExperienceSource, check_pair
 from rl_lightning.runtime.progress import (
     Resumption,
     correct_progress,
+    monitored_metrics,
     run_due_validation,
     unlogged_metrics,
 )
@@ -49,6 +50,7 @@ class Learner(LightningModule):
 
     _resumption: Resumption | None = None
     _unlogged: dict[str, float] | None = None
+    _monitored: dict[str, float] | None = None
     _gradients: dict[str, Tensor] | None = None
 
     def configure_callbacks(self) -> list[Callback]:
@@ -105,6 +107,7 @@ class Learner(LightningModule):
         checkpoint["learner"] = {
             "ranks": from_all_ranks(state),
             "unlogged": unlogged_metrics(self.trainer) if fitting else {},
+            "monitored": monitored_metrics(self.trainer),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -115,8 +118,8 @@ class Learner(LightningModule):
             self._resumption = correct_progress(
                 checkpoint["loops"]["fit_loop"], self.trainer.accumulate_grad_batches
             )
-        saved = checkpoint.get("learner", {"ranks": [], "unlogged": {}})
-        self._unlogged = saved["unlogged"]
+        saved = checkpoint.get("learner", {"ranks": [], "unlogged": {}, "monitored": {}})
+        self._unlogged, self._monitored = saved["unlogged"], saved["monitored"]
         if len(saved["ranks"]) == self.trainer.world_size:
             state = saved["ranks"][self.global_rank]
             self._gradients = state.get("gradients")
@@ -129,10 +132,13 @@ class Learner(LightningModule):
             run_due_validation(self.trainer, self._resumption)
         if self._unlogged:
             self.trainer._logger_connector.log_metrics(dict[str, Any](self._unlogged))
+        # EarlyStopping may use a metric of an update of this epoch that is not repeated.
+        for name, value in (self._monitored or {}).items():
+            self.trainer._logger_connector._callback_metrics[name] = torch.tensor(value)
         for name, parameter in self.named_parameters():
             if self._gradients and name in self._gradients:
                 parameter.grad = self._gradients[name].to(parameter.device)
-        self._unlogged = self._gradients = None
+        self._unlogged = self._monitored = self._gradients = None
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Correct the count of logged steps, which Lightning may increment twice at a resume."""

@@ -83,6 +83,17 @@ def unlogged_metrics(trainer: Trainer) -> dict[str, float]:
     if trainer.fit_loop._should_accumulate():
         return {}
     metrics = {name: float(value) for name, value in connector.metrics["log"].items()}
-    if metrics:
-        metrics.setdefault("step", float(loop._batches_that_stepped))
+    if metrics and "step" not in metrics:  # Lightning then adds both of these
+        metrics |= {
+            "step": float(loop._batches_that_stepped),
+            "epoch": float(trainer.current_epoch),
+        }
     return metrics
+
+
+def monitored_metrics(trainer: Trainer) -> dict[str, float]:
+    """The newest values of the metrics that callbacks such as EarlyStopping monitor."""
+    monitored = {getattr(each, "monitor", None) for each in trainer.callbacks}  # type: ignore[attr-defined]
+    return {
+        name: float(value) for name, value in trainer.callback_metrics.items() if name in monitored
+    }
