@@ -1,6 +1,6 @@
 """Base class of datamodules that collect their experience from environments during training."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from rl_lightning.datamodules.collector import Collector
 from rl_lightning.datamodules.environment import EnvironmentDataModule
 from rl_lightning.datamodules.source import require_positive
+from rl_lightning.environments.making import Envs
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.ranks import from_all_ranks, sum_over_ranks
 
@@ -20,6 +21,10 @@ class CollectingDataModule(EnvironmentDataModule):
         num_envs: Environment copies for training, on each rank. All of them step together.
         clip_rewards: Whether the rewards in training batches are clipped to ±1. The logged
             returns are never clipped.
+        engine: What steps the training environments. "envpool" is faster for robots, and has no
+            state for a checkpoint, so that episodes begin anew at a resume. Evaluation is always
+            in "gymnasium".
+        num_threads: Threads of the engine "envpool"; the default is torch's number of threads.
         environment_options: See `EnvironmentDataModule`.
 
     Raises:
@@ -31,19 +36,37 @@ class CollectingDataModule(EnvironmentDataModule):
         env_id: str,
         num_envs: int = 8,
         clip_rewards: bool = False,
+        engine: Literal["gymnasium", "envpool"] = "gymnasium",
+        num_threads: int | None = None,
         **environment_options: Any,
     ) -> None:
-        require_positive(num_envs=num_envs)
+        require_positive(num_envs=num_envs, num_threads=1 if num_threads is None else num_threads)
+        if num_threads is not None and engine != "envpool":
+            raise ConfigurationError(
+                f"num_threads is {num_threads} and engine is {engine}, which has no threads of its "
+                "own: set engine to envpool, or leave num_threads out"
+            )
         super().__init__(env_id, **environment_options)
+        self.engine = engine
+        self.num_threads = num_threads
         self.num_envs = num_envs
         self.clip_rewards = clip_rewards
         self.collector: Collector | None = None
+        if engine == "envpool":  # errors are raised before any file is written
+            self._make_training_envs(1).close()
+
+    def _make_training_envs(self, num_envs: int) -> Envs:
+        if self.engine == "gymnasium":
+            return self.maker.make(num_envs)
+        from rl_lightning.environments.envpool import make_pooled
+
+        return make_pooled(self.maker, self.environment, num_envs, self.num_threads)
 
     def setup(self, stage: str) -> None:
         """Make the training environments."""
         super().setup(stage)
         if stage == "fit" and self.collector is None:
-            envs = self.maker.make(self.num_envs)
+            envs = self._make_training_envs(self.num_envs)
             self.collector = Collector(envs, self.gamma, self.world_size, self.clip_rewards)
 
     def teardown(self, stage: str) -> None:
@@ -68,9 +91,12 @@ class CollectingDataModule(EnvironmentDataModule):
     def _start_episodes(self) -> None:
         assert self.collector is not None
         if self.collector.env_steps and not self.gives_whole_episodes:
+            reason = "it has no state_dict() and load_state_dict()"
+            if self.engine == "envpool":
+                reason = "EnvPool cannot save it"
             rank_zero_info(
                 f"New episodes of {self.env_id} start here: its state is not in the checkpoint, "
-                "because it has no state_dict() and load_state_dict()."
+                f"because {reason}."
             )
         self.collector.reset(self.stream_seed("environments"))
         # A state that no checkpoint can hold raises its error now and not at the end of the epoch.

@@ -1,6 +1,7 @@
 """Atari 2600 games from pixels, through ale-py's native vector environment."""
 
 import difflib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -24,14 +25,19 @@ PROTOCOLS: dict[ProtocolName, dict[str, Any]] = {
     "nature": {"repeat_action_probability": 0.0, "noop_max": 30},
     "sticky": {"repeat_action_probability": 0.25, "noop_max": 0},
 }
-# Settings of AtariVectorEnv that are refused in env_kwargs, with the reason.
+# Settings that are refused in env_kwargs, with the reason. Some have another name in EnvPool.
+_RAW_REWARDS = (
+    "returns are sums of raw rewards; use data.clip_rewards to clip the rewards of training batches"
+)
+_LOST_LIFE = (
+    "under the protocol nature a lost life sets the discount to 0, and the episode continues"
+)
 _REFUSED = {
-    "reward_clipping": "returns are sums of raw rewards; use data.clip_rewards to clip the rewards "
-    "of training batches",
-    "episodic_life": "it restarts the whole episode at each lost life; under the protocol nature a "
-    "lost life sets the discount to 0, and the episode continues",
-    "life_loss_info": "it reports a lost life as the end of the episode; under the protocol nature "
-    "a lost life sets the discount to 0, and the episode continues",
+    "reward_clipping": _RAW_REWARDS,
+    "reward_clip": _RAW_REWARDS,
+    "episodic_life": f"it restarts the whole episode at each lost life; {_LOST_LIFE}",
+    "life_loss_info": f"it reports a lost life as the end of the episode; {_LOST_LIFE}",
+    "zero_discount_on_life_loss": _LOST_LIFE,
     "batch_size": "all environment copies step together",
 }
 
@@ -72,16 +78,10 @@ class AtariGames(AtariVectorEnv):
         num_threads: int | None = None,
         **settings: Any,
     ) -> None:
-        if protocol not in PROTOCOLS:
-            raise ConfigurationError(f"protocol is {protocol}: choose one of {[*PROTOCOLS]}")
-        for name in _REFUSED.keys() & settings.keys():
-            raise ConfigurationError(f"{name} cannot be chosen in env_kwargs: {_REFUSED[name]}")
         settings = {
-            "use_fire_reset": False,
-            **PROTOCOLS[protocol],
+            **settings_of(protocol, settings),
             "num_threads": min(num_envs, num_threads or torch.get_num_threads()),
-            "autoreset_mode": AutoresetMode.NEXT_STEP,
-            **settings,
+            "autoreset_mode": settings.get("autoreset_mode", AutoresetMode.NEXT_STEP),
         }
         super().__init__(game, num_envs, reward_clipping=False, **settings)
         self.metadata = {
@@ -123,6 +123,19 @@ class AtariGames(AtariVectorEnv):
         """The screens [210, 160, 3] uint8 of all environment copies."""
         assert self._screens is not None, "made without render_mode rgb_array"
         return tuple(self._shown[:, 0])
+
+
+def settings_of(protocol: ProtocolName, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the emulator under a protocol; `settings` override them.
+
+    Raises:
+        ConfigurationError: If there is no such protocol, or if a setting is refused.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigurationError(f"protocol is {protocol}: choose one of {[*PROTOCOLS]}")
+    for name in _REFUSED.keys() & settings.keys():
+        raise ConfigurationError(f"{name} cannot be chosen in env_kwargs: {_REFUSED[name]}")
+    return {"use_fire_reset": False, **PROTOCOLS[protocol], **settings}
 
 
 def make_atari(env_id: str, num_envs: int, **env_kwargs: Any) -> AtariGames:
