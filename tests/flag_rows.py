@@ -7,7 +7,7 @@ tests/flag_rows.py` prints the table.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-AGENTS = ("DQN", "A2C", "Reinforce", "QLearning", "ValueIteration")
+AGENTS = ("DQN", "SAC", "A2C", "Reinforce", "QLearning", "ValueIteration")
 CLASSIFIERS = ("RecurrentAttentionModel", "FullyConnectedClassifier")
 ALGORITHMS = (*AGENTS, *CLASSIFIERS)
 TABLES = ("QLearning", "ValueIteration")
@@ -83,12 +83,13 @@ def exact(dtype: str) -> Callable[[Run], bool]:
 
 
 def clipped(limit: float, key: str) -> Callable[[Run], bool]:
-    """No gradient is larger, and one is as large as that: RAM clips two groups apart."""
+    """No gradient is larger, and one is as large: RAM and SAC clip groups of parameters apart."""
 
     def effect(run: Run) -> bool:
         values = getattr(run, key)
-        groups = 2**0.5 if key == "norms" and run.algorithm == "RecurrentAttentionModel" else 1
-        return max(values) <= 1.001 * groups * limit and max(values) >= 0.99 * limit
+        groups = {"RecurrentAttentionModel": 2, "SAC": 3}.get(run.algorithm, 1)
+        largest = limit * (groups**0.5 if key == "norms" else 1)
+        return max(values) <= 1.001 * largest and max(values) >= 0.99 * limit
 
     return effect
 

@@ -22,6 +22,7 @@ REPLAY = (
 )
 ROLLOUT = f"--data RolloutDataModule {EVALUATION} --data.num_envs 2 "
 CARTPOLE = "--data.env_id CartPole-v1 --data.env_kwargs.max_episode_steps 10 "
+PENDULUM = "--data.env_id Pendulum-v1 --data.env_kwargs.max_episode_steps 10 "
 LAKE = "--data.env_id FrozenLake-v1 --data.env_kwargs.max_episode_steps 10 "
 MNIST = (
     "--data MNISTDataModule --data.data_dir {mnist} --data.validation_images 20 "
@@ -30,6 +31,7 @@ MNIST = (
 NETWORK = "--model.hidden_sizes [8] "
 MODULES = {
     "DQN": "--model DQN " + NETWORK,
+    "SAC": "--model SAC " + NETWORK,
     "A2C": "--model A2C " + NETWORK,
     "Reinforce": "--model Reinforce " + NETWORK,
     "QLearning": "--model QLearning --model.initial_value 1.0 ",
@@ -42,6 +44,7 @@ MODULES = {
 }
 DATA = {
     "DQN": REPLAY + CARTPOLE,
+    "SAC": REPLAY + PENDULUM,
     "A2C": ROLLOUT + CARTPOLE + "--data.rollout_length 4",
     "Reinforce": ROLLOUT + CARTPOLE + "--data.episodes_per_update 2",
     "QLearning": REPLAY + LAKE,

@@ -25,6 +25,10 @@ EXPERIMENTS = {
     "a2c/cartpole": COPIES + " --data.updates_per_epoch 8 --data.rollout_length 8 "
     "--model.hidden_sizes [8] --model.normalise_observations true --model.normalise_returns true "
     "--model.normalise_advantages true",
+    "sac/pendulum": COPIES + " --data.env_steps_per_update 1 --data.batch_size 16 "
+    "--data.updates_per_epoch 8 --data.warmup_env_steps 40 --data.capacity 60 "
+    "--data.keep_replay true --data.priority_exponent 0.6 --model.hidden_sizes [8] "
+    "--model.normalise_observations true",
     "a2c/halfcheetah": COPIES + " --data.env_id Hopper-v5 --data.updates_per_epoch 8 "
     "--data.rollout_length 8",
     "reinforce/cartpole_moving_average": COPIES + " --data.episodes_per_update 2 "

@@ -27,7 +27,7 @@ SOURCES = {
     "MNISTDataModule": DATA["RecurrentAttentionModel"],
 }
 FITS = {
-    "ReplayDataModule": {"DQN", "QLearning"},
+    "ReplayDataModule": {"DQN", "SAC", "QLearning"},
     "RolloutDataModule": {"A2C"},
     "whole episodes": {"A2C", "Reinforce"},
     "TabularDataModule": {"ValueIteration", "PolicyEvaluation"},
@@ -39,9 +39,9 @@ FITS = {
 }
 # Which modules each callback goes with, each module on a datamodule that fits it.
 NEEDS = {
-    "TargetNetwork": {"DQN"},
-    "RenewPriorities": {"DQN"},
-    "ExperienceMonitor": {"DQN", "QLearning", "A2C", "Reinforce"},
+    "TargetNetwork": {"DQN", "SAC"},
+    "RenewPriorities": {"DQN", "SAC"},
+    "ExperienceMonitor": {"DQN", "SAC", "QLearning", "A2C", "Reinforce"},
     "ValuePictures": FITS["TabularDataModule"],
     "EpisodeWriter": set(MODULES) - FITS["MNISTDataModule"],
     "ConfusionPicture": FITS["MNISTDataModule"],
@@ -76,7 +76,9 @@ def mnist(tmp_path_factory) -> Path:
 
 
 def command(module, source, mnist, rest=""):
-    given = f"{MODULES[module]} {SOURCES[source]} {COMMON} --trainer.logger false {rest}"
+    # SAC is the only module that cannot act in FrozenLake.
+    data = DATA["SAC"] if (module, source) == ("SAC", "ReplayDataModule") else SOURCES[source]
+    given = f"{MODULES[module]} {data} {COMMON} --trainer.logger false {rest}"
     return given.format(mnist=mnist)
 
 

@@ -17,6 +17,7 @@ from small_runs import EXPERIMENTS, differences, fit, on_ranks, outcome, write_m
 
 LEARNT_BY_GRADIENTS = (
     "dqn/cartpole",
+    "sac/pendulum",
     "a2c/cartpole",
     "reinforce/cartpole_moving_average",
     "ram/mnist",

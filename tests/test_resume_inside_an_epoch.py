@@ -17,6 +17,7 @@ RUNS = {
     # Two updates per environment step, so that no step may be due at the first after a resume.
     "dqn/cartpole": REPLAY + "--data.updates_per_epoch 5 --data.env_steps_per_update 1 "
     "--data.priority_exponent 0.6 --target_network.every_n_updates 3",
+    "sac/pendulum": "--data.updates_per_epoch 5",
     "a2c/cartpole": "--data.updates_per_epoch 5",
     "reinforce/cartpole_moving_average": "--data.updates_per_epoch 4",
     "q_learning/frozenlake": REPLAY + "--data.updates_per_epoch 5 --data.num_envs 4 "

@@ -10,13 +10,15 @@ NETWORKS = ("nature", "atari_2013")
 # By algorithm, "" if it trains, else a part of the error that refuses the environment.
 Says = dict[str, str]
 CONTINUOUS: Says = {
-    "DQN": "has continuous ones: use A2C or Reinforce there",
+    "DQN": "has continuous ones: use SAC or A2C there",
+    "SAC": "",
     "A2C": "",
     "Reinforce": "",
     "QLearning": "has no table: tables need Discrete observations",
     "ValueIteration": "has no finite table",
 }
-DISCRETE = CONTINUOUS | {"DQN": ""}
+DISCRETE = CONTINUOUS | {"DQN": "", "SAC": "has discrete ones: use DQN or A2C there"}
+UNBOUNDED = CONTINUOUS | {"SAC": "have no bounds"}
 COUNTED = DISCRETE | {"QLearning": "", "ValueIteration": "does not expose its dynamics"}
 COUNTED_BY_WRAPPER = COUNTED | {"ValueIteration": "leave data.wrappers out"}
 TABLE = COUNTED | dict.fromkeys(TABLES, "")
@@ -60,6 +62,8 @@ def wrapped(*paths: str) -> str:
 
 FLATTENED = wrapped("gymnasium.wrappers.FlattenObservation")
 GRID_IMAGES = wrapped("minigrid.wrappers.ImgObsWrapper")
+RESCALED = wrapped("gymnasium.wrappers.NormalizeObservation")
+POOLING = ("SAC", "A2C")
 ASYNC = "--data.env_kwargs.vectorization_mode async"
 FRAMES = "--data.env_kwargs.max_num_frames_per_episode 120"
 NEEDS_FLATTENING = "flatten it with --data.wrappers '[gymnasium.wrappers.FlattenObservation]'"
@@ -72,12 +76,17 @@ CLASSIC_CONTROL = [
     short("CartPole-v1", DISCRETE, ASYNC, "CartPole-async"),
     short("MountainCar-v0", DISCRETE),
     short("MountainCarContinuous-v0", CONTINUOUS),
-    short("Pendulum-v1", CONTINUOUS, sample=("DQN", "A2C")),
+    short("Pendulum-v1", CONTINUOUS, sample=("DQN", "A2C", "SAC")),
     short("Acrobot-v1", DISCRETE),
 ]
 TOY_TEXT = [
     short("FrozenLake-v1", TABLE, sample=("QLearning", "ValueIteration")),
-    short("FrozenLake-v1", RANDOM_TABLE, "--data.env_kwargs.map_name null", "RandomLake"),
+    Environment(
+        "RandomLake",
+        "FrozenLake-v1",
+        RANDOM_TABLE,
+        '--data.env_kwargs {"map_name":null,"max_episode_steps":20}',
+    ),
     short("FrozenLake8x8-v1", TABLE),
     short("Taxi-v4", TABLE),
     short("CliffWalking-v1", TABLE),
@@ -177,7 +186,7 @@ ODD_ACTIONS = [
     odd("OneAction", DISCRETE),
     *(odd(name, CONTINUOUS) for name in ("Lopsided", "Table", "ScalarAction", "OnePoint")),
     *(odd(name, CONTINUOUS) for name in ("Float16Actions", "Float64Actions")),
-    *(odd(name, CONTINUOUS) for name in ("OneSided", "NoBounds")),
+    *(odd(name, UNBOUNDED) for name in ("OneSided", "NoBounds")),
     *(
         odd(f"{space}Actions", all_say(NEEDS_ACTION_WRAPPER))
         for space in ("Integer", "MultiDiscrete", "MultiBinary", "Dict", "Text")
@@ -206,7 +215,7 @@ ODD_BEHAVIOUR = [
     odd("Breaks-reset", all_say("broken in reset", AGENTS)),
     odd("Breaks-step", all_say("broken in step", AGENTS), status=1, sample=("A2C",)),
     odd("Breaks-step", all_say("broken in step", AGENTS), ASYNC, status=1),
-    odd("Breaks-shape", all_say("broadcast", AGENTS), status=1),
+    odd("Breaks-shape", all_say("raised ValueError in step", AGENTS), status=1),
     odd("Keeps", {"DQN": "", "A2C": ""}, shows="New episodes of test/Keeps-v0 start here"),
     odd("Keeps", {"Reinforce": ""}),
     odd("Remembers", DISCRETE),
@@ -219,6 +228,38 @@ ODD_BEHAVIOUR = [
     odd("NativeOfRows", all_say("returned rewards of shape (2, 1) for 2", AGENTS), status=1),
     *(odd(name, all_say("resets in mode")) for name in ("SameStep", "NoMode")),
 ]
+POOL = "--data.engine envpool"
+POOLED_BOX = {name: says for name, says in CONTINUOUS.items() if name not in TABLES}
+POOLED_DISCRETE = {name: says for name, says in DISCRETE.items() if name not in TABLES}
+POOLED = [
+    short("CartPole-v1", POOLED_DISCRETE, POOL, sample=("A2C",)),
+    *(short(env_id, POOLED_BOX, POOL) for env_id in ("Pendulum-v1", "MountainCarContinuous-v0")),
+    *(short(env_id, POOLED_DISCRETE, POOL) for env_id in ("Acrobot-v1", "LunarLander-v3")),
+    *(
+        short(f"{name}-v5", POOLED_BOX, POOL)
+        for name in ("HalfCheetah", "Ant", "Hopper", "Walker2d", "Humanoid", "Reacher")
+    ),
+    short("BipedalWalker-v3", POOLED_BOX, POOL),
+    short("FrozenLake-v1", {"DQN": "", "A2C": "", "QLearning": ""}, POOL),
+    short(
+        "FrozenLake-v1", all_say("raised TypeError in reset", ("DQN", "A2C")),
+        f"{POOL} {FLATTENED}", name="wrapped lake",
+    ),
+    short("Hopper-v5", {"SAC": "", "A2C": ""}, f"{POOL} {RESCALED}", name="wrapped hopper"),
+    short("minigrid:MiniGrid-Empty-5x5-v0", POOLED_DISCRETE, f"{POOL} {GRID_IMAGES}"),
+    Environment("Pong", "ALE/Pong-v5", {"DQN": "", "A2C": ""}, f"{POOL} {FRAMES}"),
+    Environment("Taxi", "Taxi-v4", all_say("EnvPool has no environment Taxi-v4", POOLING), POOL),
+    odd("Bytes", all_say("EnvPool has no environment", POOLING), POOL),
+    Environment("camera", "Hopper-v5", {"SAC": ""}, f"{POOL} --data.env_kwargs.camera_name track"),
+    Environment(
+        "argument", "Pendulum-v1", all_say("unexpected keyword argument", POOLING),
+        f"{POOL} --data.env_kwargs.g 9.81",
+    ),
+    Environment(
+        "wrapper", "Hopper-v5", all_say("is for single environments", POOLING),
+        f"{POOL} {wrapped('gymnasium.wrappers.TimeAwareObservation')}",
+    ),
+]  # fmt: skip
 FAMILIES = {
     "classic control": CLASSIC_CONTROL,
     "toy text": TOY_TEXT,
@@ -232,6 +273,7 @@ FAMILIES = {
     "odd actions": ODD_ACTIONS,
     "odd values": ODD_VALUES,
     "odd behaviour": ODD_BEHAVIOUR,
+    "EnvPool": POOLED if importlib.util.find_spec("envpool") else [],
 }
 
 

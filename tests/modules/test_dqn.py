@@ -131,8 +131,9 @@ def test_polyak_average():
     agent = DQN(FOUR_ACTIONS)
     online = [p.add_(1) for p in [q.detach() for q in agent.q_network.parameters()]]
     before = [p.clone() for p in agent.target_network.parameters()]
-    after_an_update = SimpleNamespace(global_step=1)
-    TargetNetwork(1, tau=0.25).on_train_batch_end(after_an_update, agent, None, None, 0)
+    callback = TargetNetwork(1, tau=0.25)
+    callback.on_train_start(SimpleNamespace(global_step=0), agent)
+    callback.on_train_batch_end(SimpleNamespace(global_step=1), agent, None, None, 0)
     for old, new, theta in zip(before, agent.target_network.parameters(), online, strict=True):
         torch.testing.assert_close(new, 0.75 * old + 0.25 * theta)
 

@@ -6,11 +6,13 @@ from rl_lightning.modules.image_classifiers import ConvolutionalClassifier, Full
 from rl_lightning.modules.q_learning import QLearning
 from rl_lightning.modules.ram import RecurrentAttentionModel
 from rl_lightning.modules.reinforce import Reinforce
+from rl_lightning.modules.sac import SAC
 from rl_lightning.modules.value_iteration import PolicyEvaluation, ValueIteration
 
 __all__ = [
     "A2C",
     "DQN",
+    "SAC",
     "ConvolutionalClassifier",
     "FullyConnectedClassifier",
     "PolicyEvaluation",

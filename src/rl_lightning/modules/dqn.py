@@ -4,7 +4,6 @@ import copy
 from typing import ClassVar, Literal
 
 import torch
-from lightning import Callback
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
@@ -58,6 +57,8 @@ class DQN(Agent):
 
     batch_type = Transitions
     gives_td_errors = True
+    necessary_callbacks = (TargetNetwork, RenewPriorities)
+    target_update = (1_000, 1.0)
     architecture: ClassVar[tuple[str, ...]] = (
         "environment",
         "network",
@@ -86,7 +87,7 @@ class DQN(Agent):
         if num_actions is None:
             raise ConfigurationError(
                 f"DQN needs discrete actions for its maximum, and {environment['env_id']} has "
-                "continuous ones: use A2C or Reinforce there"
+                "continuous ones: use SAC or A2C there"
             )
         self.num_actions = num_actions
         self.double_q = double
@@ -102,19 +103,6 @@ class DQN(Agent):
     def target_networks(self) -> list[tuple[nn.Module, nn.Module]]:
         """The online network and its target network."""
         return [(self.q_network, self.target_network)]
-
-    def configure_callbacks(self) -> list[Callback]:
-        """Add `TargetNetwork` and, for prioritised replay, `RenewPriorities` if they are missing.
-
-        Without them the target would never be updated, and priorities would never change.
-        """
-        callbacks = super().configure_callbacks()
-        given, data = self.trainer.callbacks, getattr(self.trainer, "datamodule", None)  # type: ignore[attr-defined]
-        for needed in (TargetNetwork(), RenewPriorities()):
-            missing = not any(isinstance(each, type(needed)) for each in given)
-            if missing and needed.misfit(self, data) is None:
-                callbacks.append(needed)
-        return callbacks
 
     def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
         """Act ε-greedily, with a random number for each environment copy; else greedily."""

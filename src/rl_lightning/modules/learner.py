@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from rl_lightning.callbacks.needs import check_needs
+from rl_lightning.callbacks.needs import NeedsCallback, check_needs
 from rl_lightning.experience import ExperienceSource, check_pair
 from rl_lightning.runtime.progress import (
     Resumption,
@@ -36,6 +36,8 @@ class Learner(LightningModule):
             batches to bfloat16 there.
         architecture: Hyperparameters that must be equal in a checkpoint and in the configuration
             that uses it.
+        necessary_callbacks: Callbacks without which the module trains wrongly. Each is added if
+            it fits the datamodule and the Trainer has none of its type.
         carried: Names of attributes that keep their value from update to update and are neither
             parameters nor buffers. The checkpoint holds the values of each rank.
     """
@@ -46,6 +48,7 @@ class Learner(LightningModule):
     monitor: ClassVar[tuple[str, str] | None] = None
     takes_rounded_batches: ClassVar[bool] = False
     architecture: ClassVar[tuple[str, ...]] = ()
+    necessary_callbacks: ClassVar[tuple[type[NeedsCallback], ...]] = ()
     carried: ClassVar[tuple[str, ...]] = ()
 
     _resumption: Resumption | None = None
@@ -54,7 +57,7 @@ class Learner(LightningModule):
     _gradients: dict[str, Tensor] | None = None
 
     def configure_callbacks(self) -> list[Callback]:
-        """Check that datamodule, callbacks and flags fit this module. Subclasses must call this.
+        """Check that datamodule, callbacks and flags fit this module, and add missing callbacks.
 
         Lightning calls this hook first, before any logger or callback writes files.
 
@@ -66,7 +69,13 @@ class Learner(LightningModule):
         check_pair(self, data)
         check_needs(trainer.callbacks, self, data)  # type: ignore[attr-defined]
         check_flags(trainer, self, is_fitting(trainer), data)
-        return []
+        given = trainer.callbacks  # type: ignore[attr-defined]
+        missing = (
+            kind()
+            for kind in self.necessary_callbacks
+            if not any(isinstance(each, kind) for each in given)
+        )
+        return [callback for callback in missing if callback.misfit(self, data) is None]
 
     @property
     def seed(self) -> int:

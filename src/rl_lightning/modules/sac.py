@@ -1,0 +1,177 @@
+"""The soft actor-critic: an actor and two Q-functions with experience replay."""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from rl_lightning.callbacks.renew_priorities import RenewPriorities
+from rl_lightning.callbacks.target_network import TargetNetwork
+from rl_lightning.experience import EnvironmentSpec, Exploration, Transitions
+from rl_lightning.functional.maximum_entropy import (
+    soft_policy_loss,
+    soft_q_target,
+    temperature_loss,
+)
+from rl_lightning.metrics.logging import is_logging
+from rl_lightning.modules.agent import Agent
+from rl_lightning.networks.bodies import make_body
+from rl_lightning.networks.policy_heads import SquashedGaussianHead
+from rl_lightning.networks.q_network import TwinQFunctions
+from rl_lightning.runtime.errors import ConfigurationError
+
+
+class SAC(Agent):
+    """The lecture's actor-critic with Q-learning tricks: the critic is Q, and experience replayed.
+
+    The actor ascends min_i Q_i(s, a) − α log π(a | s), and both Q-functions descend
+    ½ (Q_i(s, a) − y)² with y = r + γ (min_i Q_i(s', a'; θ⁻) − α log π(a' | s')). The temperature α
+    is learned such that the entropy of the policy is `target_entropy`.
+
+    The three losses reach separate parameters, so their sum has the gradients of all three, and
+    one optimizer and one backward pass are enough. So Lightning's own optimization, and with it
+    accumulation, precision and DDP, works as for other modules. In the paper the actor is updated
+    after the Q-functions, and here with those from before.
+
+    Source: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications" (algorithm 1).
+
+    Args:
+        environment: Spaces of the environment; the command line takes them from the datamodule.
+        hidden_sizes: Units of the hidden layers of the actor and of each Q-function.
+        normalise_observations: Whether to subtract the running mean from observations and divide
+            them by their running standard deviation.
+        temperature: α at the start, in units of rewards per nat.
+        learn_temperature: Whether α is learned; otherwise it is fixed.
+        target_entropy: Of the policy, in nats, for actions scaled to bounds of ±1. With None it is
+            −|A|, where |A| is the number of the action's components.
+        actor_learning_rate: With None it is the optimizer's `lr`, as is that of α.
+        optimizer: Makes the optimizer from the parameters.
+
+    Raises:
+        ConfigurationError: If the actions are discrete or unbounded, or an argument is out of
+            range.
+    """
+
+    algorithm = "sac"
+
+    batch_type = Transitions
+    gives_td_errors = True
+    necessary_callbacks = (TargetNetwork, RenewPriorities)
+    target_update = (1, 0.005)
+    architecture: ClassVar[tuple[str, ...]] = (
+        "environment",
+        "hidden_sizes",
+        "normalise_observations",
+        "learn_temperature",
+    )
+
+    def __init__(
+        self,
+        environment: EnvironmentSpec,
+        hidden_sizes: Sequence[int] = (256, 256),
+        normalise_observations: bool = False,
+        temperature: float = 1.0,
+        learn_temperature: bool = True,
+        target_entropy: float | None = None,
+        actor_learning_rate: float | None = None,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+    ) -> None:
+        super().__init__(environment, optimizer, normalise_observations)
+        if environment["num_actions"] is not None:
+            raise ConfigurationError(
+                f"SAC needs continuous actions, and {environment['env_id']} has discrete ones: use "
+                "DQN or A2C there"
+            )
+        if temperature <= 0:
+            raise ConfigurationError(f"temperature is {temperature}: choose it above 0")
+        self.actor = make_body(environment, "mlp", hidden_sizes)
+        self.head = SquashedGaussianHead(self.actor.features, environment)
+        self.q_functions = TwinQFunctions(environment, hidden_sizes)
+        self.target_q_functions = copy.deepcopy(self.q_functions).requires_grad_(False)
+        self.log_temperature = nn.Parameter(
+            torch.tensor(math.log(temperature)), requires_grad=learn_temperature
+        )
+        actions = math.prod(environment["action_shape"])
+        self.target_entropy = float(-actions if target_entropy is None else target_entropy)
+        self.actor_learning_rate = actor_learning_rate
+
+    def target_networks(self) -> list[tuple[nn.Module, nn.Module]]:
+        """The Q-functions and their target networks."""
+        return [(self.q_functions, self.target_q_functions)]
+
+    def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
+        """Draw an action for each environment copy; without exploration, tanh of the mean."""
+        features = self.actor(self._normalised(observations))
+        return self.head.act(features, None if exploration is None else exploration.generator)
+
+    def values(self, observations: Tensor) -> Tensor:
+        """The values min_i Q_i(s, a) [B] of the greedy action a; they include future entropy."""
+        normalised = self._normalised(observations)
+        mean, _ = self.head(self.actor(normalised))
+        lowest: Tensor = self.q_functions(normalised, mean.tanh()).amin(dim=0)
+        return lowest
+
+    def training_step(self, batch: Transitions) -> dict[str, Tensor]:
+        """Compute the sum of the three losses of one minibatch, and its TD errors [B]."""
+        generator = self.random_stream("sac actions")
+        temperature = self.log_temperature.detach().exp()
+        observations = self._normalised(batch.observations)
+
+        targets = self._targets(batch, temperature, generator)
+        q_values = self.q_functions(observations, self.head.from_environment(batch.actions))
+        assert q_values.shape[1:] == targets.shape, f"Q {q_values.shape}, y {targets.shape}"
+        errors = targets - q_values
+        losses = 0.5 * errors.square().sum(dim=0)
+        if batch.importance_weights is not None:
+            losses = losses * batch.importance_weights
+        q_loss = losses.mean()
+
+        actions, log_probs = self.head.sample(self.actor(observations), generator)
+        action_values = self.q_functions(observations, actions, frozen=True)
+        policy_loss = soft_policy_loss(action_values, log_probs, temperature)
+        loss = q_loss + policy_loss
+        if self.log_temperature.requires_grad:
+            loss = loss + temperature_loss(self.log_temperature, log_probs, self.target_entropy)
+
+        if self.normaliser is not None:
+            self.normaliser.update(batch.observations)
+        if is_logging(self.trainer):
+            self.log_dict(
+                {
+                    "train/loss": loss.detach(),
+                    "train/q_loss": q_loss.detach(),
+                    "train/policy_loss": policy_loss.detach(),
+                    "train/q_mean": q_values.detach().mean(),
+                    "train/entropy": -log_probs.detach().mean(),
+                    "train/temperature": temperature,
+                },
+                sync_dist=True,
+            )
+        return {"loss": loss, "td_error": errors.detach().abs().mean(dim=0)}
+
+    @torch.no_grad()
+    def _targets(
+        self, batch: Transitions, temperature: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        next_observations = self._normalised(batch.next_observations)
+        actions, log_probs = self.head.sample(self.actor(next_observations), generator)
+        q_values = self.target_q_functions(next_observations, actions)
+        return soft_q_target(batch.rewards, batch.discounts, q_values, log_probs, temperature)
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer, with groups for the actor, the Q-functions and the temperature."""
+        actor: dict[str, Any] = {"params": [*self.actor.parameters(), *self.head.parameters()]}
+        if self.actor_learning_rate is not None:
+            actor["lr"] = self.actor_learning_rate
+        groups = [actor, {"params": [*self.q_functions.parameters()]}]
+        if self.log_temperature.requires_grad:
+            groups.append({"params": [self.log_temperature]})
+        return self._make_optimizer(groups)
+
+    def clipped_apart(self, optimizer: torch.optim.Optimizer) -> list[list[nn.Parameter]]:
+        """Actor, Q-functions and temperature, because their gradients have different scales."""
+        return [group["params"] for group in optimizer.param_groups]
