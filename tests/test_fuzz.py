@@ -145,7 +145,7 @@ def try_out_apart(tmp_path, store, monkeypatch):
     return run_all
 
 
-@pytest.mark.parametrize("chunk", sample(range(CHUNKS), *range(4)))
+@pytest.mark.parametrize("chunk", sample(range(CHUNKS), *range(2)))
 def test_a_broken_configuration_is_refused_in_one_line_or_trains_as_it_says(chunk, try_out_apart):
     files = [mutated(random.Random(1000 * chunk + case)) for case in range(CASES_OF_A_CHUNK)]
     wrong = [

@@ -55,7 +55,7 @@ def test_a_resume_needs_the_same_numbers_of_processes_and_environment_copies():
     data.load_state_dict(saved)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", sample(EXPERIMENTS, "dqn/cartpole", "a2c/halfcheetah"))
 def test_a_resumed_run_equals_an_uninterrupted_one(
     name, working_folder, store, stop_after, monkeypatch
 ):
@@ -103,7 +103,7 @@ def test_the_twenty_kills_cover_every_algorithm():
     assert {name.split("/")[0] for name in EXPERIMENTS} == {name.split("/")[0] for name in KILLS}
 
 
-@pytest.mark.parametrize("name", sample(KILLS, "dqn/cartpole", "ram/mnist"))
+@pytest.mark.parametrize("name", sample(KILLS, "dqn/cartpole"))
 def test_a_run_killed_at_any_moment_resumes_with_equal_results(name, working_folder, store):
     write_mnist(working_folder / "mnist")
 
