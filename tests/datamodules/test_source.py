@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from rl_lightning.datamodules.source import SourceDataModule, TrainingDataset, WholeBatchLoader
-from rl_lightning.experience import ExperienceSource
+from rl_lightning.experience import ExperienceSource, LabelledImages
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.seeding import numpy_stream, stream_seed, torch_stream
 
@@ -113,3 +113,13 @@ def test_a_module_of_another_batch_type_is_one_line():
     with pytest.raises(ConfigurationError, match="from dict, and Numbers provides") as e:
         trainer(max_epochs=1).fit(Wrong(), datamodule=Numbers(seed=0))
     assert "\n" not in str(e.value)
+
+
+def test_a_batch_on_the_device_is_not_copied_and_others_are_moved():
+    data, here, there = Numbers(seed=0), torch.device("cpu"), torch.device("meta")
+    batch = LabelledImages(torch.zeros(2, 1, 3, 3), torch.zeros(2))
+    assert data.transfer_batch_to_device(batch, here, 0) is batch
+    moved = data.transfer_batch_to_device(batch, there, 0)
+    assert isinstance(moved, LabelledImages)
+    assert {each.device for each in moved} == {there}
+    assert data.transfer_batch_to_device(torch.zeros(1), there, 0).device == there

@@ -91,6 +91,18 @@ class SourceDataModule(LightningDataModule):
         """One epoch of batches. Each batch is made when the Trainer requests it."""
         return WholeBatchLoader(TrainingDataset(self))
 
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move a batch, unless it is on the device already.
+
+        Lightning would look at each of its fields, which takes as long as a small layer.
+        """
+        first = batch[0] if isinstance(batch, tuple) else None
+        if isinstance(first, torch.Tensor) and first.device == device:
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def state_dict(self) -> dict[str, Any]:
         """The state of this datamodule, for a checkpoint."""
         return {"updates": self.updates}

@@ -164,18 +164,6 @@ class Learner(LightningModule):
             for callback in self.trainer.early_stopping_callbacks:
                 callback._check_on_train_epoch_end = None  # Lightning sets it again in `fit`
 
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        """Move a batch, unless it is on the device already.
-
-        Lightning would look at each of its fields, which takes as long as a small layer.
-        """
-        first = batch[0] if isinstance(batch, tuple) else None
-        if isinstance(first, Tensor) and first.device == device:
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def clipped_apart(self, optimizer: torch.optim.Optimizer) -> Iterable[list[nn.Parameter]]:
         """Groups of parameters. Each is clipped to the Trainer's `gradient_clip_val` separately."""
         return [[each for group in optimizer.param_groups for each in group["params"]]]
