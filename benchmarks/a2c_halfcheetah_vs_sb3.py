@@ -1,11 +1,12 @@
 """Environment steps per second of A2C on HalfCheetah-v5 beside Stable-Baselines3's.
 
-    pip install 'rl_lightning[bench,mujoco]'
+    pip install 'rl_lightning[bench,mujoco,envpool]'
     python benchmarks/a2c_halfcheetah_vs_sb3.py --repeats 3 \
         --out docs/runs/a2c_halfcheetah_vs_sb3.csv
 
 Ours is `configs/a2c/halfcheetah.yaml` through the command line, with tracking, in one process and
-in two (`--trainer.devices 2 --trainer.strategy ddp`) that share the environment copies. Theirs has
+in two (`--trainer.devices 2 --trainer.strategy ddp`) that share the environment copies, and with
+the environments in EnvPool, on one thread and on two (torch has one). Theirs has
 that package's defaults and its VecNormalize, which normalises as ours does, with one thread of
 torch and with two. All have the same number of copies, and run in turn. Gymnasium's environments
 without a learner are an upper bound on one core for both. The physics alone is measured too.
@@ -28,7 +29,7 @@ CONFIG = Path(__file__).resolve().parent.parent / "configs/a2c/halfcheetah.yaml"
 ROLLOUT_LENGTH = 16
 
 
-def ours(processes: int, copies: int, env_steps: int) -> float:
+def ours(processes: int, pool_threads: int, copies: int, env_steps: int) -> float:
     """Environment steps per second between the first and the last logged point."""
     from mlflow import MlflowClient
 
@@ -41,6 +42,8 @@ def ours(processes: int, copies: int, env_steps: int) -> float:
                 *(("--trainer.strategy", "ddp") if processes > 1 else ()),
                 *("--trainer.enable_progress_bar", "false", "--trainer.limit_val_batches", "0"),
                 *("--data.num_envs", str(copies // processes)),
+                *(("--data.engine", "envpool") if pool_threads else ()),
+                *(("--data.num_threads", str(pool_threads)) if pool_threads else ()),
                 *("--data.updates_per_epoch", str(updates)),
             ],
             cwd=folder,
@@ -93,8 +96,10 @@ def physics(copies: int, env_steps: int) -> float:
 
 
 CONTENDERS: dict[str, Callable[[int, int], float]] = {
-    "rl_lightning, one process": partial(ours, 1),
-    "rl_lightning, two processes": partial(ours, 2),
+    "rl_lightning, one process": partial(ours, 1, 0),
+    "rl_lightning, two processes": partial(ours, 2, 0),
+    "rl_lightning, EnvPool, one thread": partial(ours, 1, 1),
+    "rl_lightning, EnvPool, two threads": partial(ours, 1, 2),
     "stable_baselines3, one thread": partial(theirs, 1),
     "stable_baselines3, two threads": partial(theirs, 2),
     "environments alone": environments,
