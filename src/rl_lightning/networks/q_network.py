@@ -69,7 +69,7 @@ class TwinQFunctions(nn.Module):
         features = inputs.expand(2, *inputs.shape)
         *hidden, last = self.layers
         for layer in hidden:
-            features = layer(features, frozen).relu()
+            features = layer(features, frozen).relu_()
         # As in `FullPrecisionLinear`: differences of Q-values are too inexact in 16 bits.
         with torch.autocast(features.device.type, enabled=False):
             q_values: Tensor = last(features.to(actions.dtype), frozen)
