@@ -57,6 +57,14 @@ def test_the_row_after_an_end_is_a_reset():
     assert lengths == [return_ for return_, _ in collector.finished]
 
 
+def test_spaces_are_those_of_all_copies():
+    envs, expected = pooled("Pendulum-v1", 3), gym.make_vec("Pendulum-v1", 3)
+    assert envs.observation_space.shape == expected.observation_space.shape == (3, 3)
+    assert envs.action_space.shape == expected.action_space.shape == (3, 1)
+    envs.reset(seed=1)
+    assert envs.step(envs.action_space.sample())[1].shape == (3,)
+
+
 def test_a_time_limit_is_a_truncation():
     envs = pooled("CartPole-v1", env_kwargs={"max_episode_steps": 3})
     envs.reset(seed=0)
@@ -71,16 +79,18 @@ def test_a_lost_life_is_marked_under_nature_only():
     for protocol in ("nature", "sticky"):
         envs = pooled("ALE/Breakout-v5", 2, env_kwargs={"protocol": protocol})
         _, infos = envs.reset(seed=1)
-        lives, lost = infos["lives"], 0
-        for t in range(150):
+        lives, lost, ends = infos["lives"], 0, 0
+        for t in range(400):
             *_, terminated, _, infos = envs.step(np.full(2, 1 if t % 20 == 0 else 0))
             if protocol == "nature":
                 expected = (infos["lives"] < lives) & ~terminated
                 assert np.array_equal(infos["life_lost"], expected)
                 lost += expected.sum()
+            ends += terminated.sum()
             lives = infos["lives"]
         assert ("life_lost" in infos) == (protocol == "nature")
         assert (lost > 0) == (protocol == "nature")
+        assert ends > 0, "the test needs the loss of a last life"
 
 
 def test_arguments_have_the_same_names_as_in_gymnasium():

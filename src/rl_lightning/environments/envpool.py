@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers.vector import TransformObservation
 
 from rl_lightning.environments.making import EnvironmentMaker, is_atari
@@ -66,9 +67,10 @@ class PooledEnvs(VectorEnv[Any, Any, Any]):
             self._pool = make(seed=0)
             self.single_observation_space = self._pool.single_observation_space
             self.single_action_space = self._pool.single_action_space
-            self.observation_space = self._pool.observation_space
-            self.action_space = self._pool.action_space
-        self.num_envs = len(self._pool)
+            self.num_envs = len(self._pool)
+            # EnvPool gives one copy's spaces under these names. Gymnasium's wrappers expect all.
+            self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+            self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.spec = spec
 
@@ -195,7 +197,7 @@ def _image_of(envs: Envs) -> Envs:
         envs,
         lambda observations: observations["image"],
         single_observation_space=space,
-        observation_space=gym.vector.utils.batch_space(space, envs.num_envs),
+        observation_space=batch_space(space, envs.num_envs),
     )
 
 
