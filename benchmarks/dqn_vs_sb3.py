@@ -3,8 +3,8 @@
     pip install 'rl_lightning[bench]'
     python benchmarks/dqn_vs_sb3.py --seeds 5 --out docs/runs/dqn_vs_sb3.csv
 
-Time is measured from the first environment step to the first greedy evaluation whose mean over 20
-episodes is at least 475. The time of evaluations is subtracted on both sides. Ours is
+The goal is a greedy evaluation whose mean over 20 episodes is at least 475. `time_to_goal.py` says
+how time is measured. Ours is
 `configs/dqn/cartpole.yaml` through the command line, with logging and checkpoints. Theirs has
 rl-baselines3-zoo's settings for CartPole-v1. One thread of torch each. Both run each seed in turn.
 """
@@ -13,76 +13,33 @@ import argparse
 import csv
 import os
 import statistics
-import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
 import torch
-from lightning import Callback
 
-from front_door import run_watched
+from time_to_goal import TimeToGoal, fit_until, learn_until
 
 GOAL, EPISODES, THREADS = 475.0, 20, 1
 CONFIG = Path(__file__).resolve().parent.parent / "configs/dqn/cartpole.yaml"
 
 
-class Stopwatch(Callback):
-    """Stops training at the first validation that reaches the goal."""
-
-    def __init__(self) -> None:
-        self.evaluating, self.seconds, self.env_steps = 0.0, float("nan"), 0
-
-    def on_train_start(self, *_: Any) -> None:
-        self.start = time.perf_counter()
-
-    def on_validation_start(self, *_: Any) -> None:
-        self._paused = time.perf_counter()
-
-    def on_validation_end(self, trainer: Any, module: Any) -> None:
-        now = time.perf_counter()
-        self.evaluating += now - self._paused
-        if trainer.callback_metrics["val/return"] >= GOAL:
-            self.seconds = now - self.start - self.evaluating
-            self.env_steps = trainer.datamodule.collector.env_steps
-            trainer.should_stop = True
-
-
-def ours(seed: int) -> tuple[float, int]:
-    watch = Stopwatch()
-    run_watched(
-        watch,
+def ours(seed: int) -> TimeToGoal:
+    return fit_until(
+        GOAL,
         [
-            *("fit", "--config", str(CONFIG), "--seed_everything", str(seed)),
+            *("--config", str(CONFIG), "--seed_everything", str(seed)),
             *("--num_threads", str(THREADS)),
             *("--data.eval_episodes", str(EPISODES), "--data.num_eval_envs", str(EPISODES)),
         ],
     )
-    return watch.seconds, watch.env_steps
 
 
-def theirs(seed: int) -> tuple[float, int]:
+def theirs(seed: int) -> TimeToGoal:
     import gymnasium as gym
     from stable_baselines3 import DQN
-    from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.evaluation import evaluate_policy
     from stable_baselines3.common.monitor import Monitor
-
-    class UntilSolved(BaseCallback):
-        evaluating = 0.0
-
-        def _on_step(self) -> bool:
-            if self.num_timesteps == 1:
-                self.start = time.perf_counter()
-            if self.num_timesteps % 2_000:
-                return True
-            paused = time.perf_counter()
-            mean, _ = evaluate_policy(self.model, evaluation, EPISODES)
-            self.evaluating += time.perf_counter() - paused
-            self.seconds = time.perf_counter() - self.start - self.evaluating
-            self.reached = mean >= GOAL
-            return not self.reached
 
     torch.set_num_threads(THREADS)
     evaluation = Monitor(gym.make("CartPole-v1"))
@@ -105,12 +62,9 @@ def theirs(seed: int) -> tuple[float, int]:
         seed=seed,
         device="cpu",
     )
-    until_solved = UntilSolved()
-    model.learn(50_000, callback=until_solved)
-    if not until_solved.reached:
-        print(f"Stable-Baselines3, seed {seed}: not solved in 50,000 steps", file=sys.stderr)
-        return float("inf"), model.num_timesteps
-    return until_solved.seconds, model.num_timesteps
+    return learn_until(
+        GOAL, model, lambda: evaluate_policy(model, evaluation, EPISODES)[0], 2_000, 50_000
+    )
 
 
 def main() -> None:
@@ -124,9 +78,9 @@ def main() -> None:
         os.chdir(folder)
         for seed in range(1, arguments.seeds + 1):
             for name, run in (("rl_lightning", ours), ("stable_baselines3", theirs)):
-                seconds, env_steps = run(seed)
-                rows.append({"package": name, "seed": seed, "seconds": round(seconds, 2),
-                             "env_steps": env_steps})  # fmt: skip
+                seconds, env_steps, reached = run(seed)
+                rows.append({"package": name, "seed": seed, "reached": reached,
+                             "seconds": round(seconds, 2), "env_steps": env_steps})  # fmt: skip
                 print(rows[-1], flush=True)
         os.chdir(out.parent)
     with out.open("w", newline="") as file:
@@ -134,7 +88,11 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows)
     medians = {
-        name: statistics.median(row["seconds"] for row in rows if row["package"] == name)
+        name: statistics.median(
+            row["seconds"] if row["reached"] else float("inf")
+            for row in rows
+            if row["package"] == name
+        )
         for name in ("rl_lightning", "stable_baselines3")
     }
     ratio = medians["stable_baselines3"] / medians["rl_lightning"]

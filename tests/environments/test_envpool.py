@@ -20,6 +20,11 @@ def pooled(env_id, num_envs=4, **options):
     return make_pooled(maker, maker.describe(), num_envs)
 
 
+def make_threads(num_threads):
+    maker = EnvironmentMaker("CartPole-v1")
+    return make_pooled(maker, maker.describe(), 2, num_threads)
+
+
 class RandomPolicy:
     """Draws actions with the exploration stream."""
 
@@ -117,13 +122,35 @@ def test_it_has_no_state():
     assert read_state(pooled("CartPole-v1")) is None
 
 
+def test_a_resume_says_that_episodes_begin_anew(monkeypatch):
+    data = RolloutDataModule("CartPole-v1", rollout_length=2, engine="envpool", eval_episodes=2,
+                             num_eval_envs=2, num_envs=2)  # fmt: skip
+    said = []
+    monkeypatch.setattr("rl_lightning.datamodules.collecting.rank_zero_info", said.append)
+    data.setup("fit")
+    data._start_episodes()
+    assert not said, "the first episodes are no resume"
+    data.collector.env_steps = 10  # as in a checkpoint
+    data._start_episodes()
+    data.teardown("fit")
+    assert len(said) == 1
+    assert "New episodes of CartPole-v1 start here" in said[0]
+    assert "EnvPool cannot save it" in said[0]
+
+
 def test_evaluation_is_in_gymnasium():
     data = RolloutDataModule("CartPole-v1", rollout_length=2, engine="envpool", eval_episodes=2,
                              num_eval_envs=2, num_threads=2)  # fmt: skip
     assert "envpool" not in type(data.maker.make(2)).__module__
     data.setup("fit")
     assert "envpool" in type(data.collector.envs).__module__
+    assert data.collector.envs._pool.config["num_threads"] == 2
     data.teardown("fit")
+
+
+def test_there_are_no_more_threads_than_environment_copies():
+    assert make_threads(64)._pool.config["num_threads"] == 2
+    assert make_threads(None)._pool.config["num_threads"] == min(2, torch.get_num_threads())
 
 
 def test_each_mistake_is_one_line(monkeypatch):
