@@ -5,7 +5,12 @@ import torch
 from torch.distributions import Normal
 
 from rl_lightning.experience import EnvironmentSpec
-from rl_lightning.networks.policy_heads import CategoricalHead, GaussianHead, make_head
+from rl_lightning.networks.policy_heads import (
+    CategoricalHead,
+    GaussianHead,
+    SquashedGaussianHead,
+    make_head,
+)
 from specs import spec
 
 
@@ -116,6 +121,15 @@ def test_actions_may_be_single_numbers_or_tables() -> None:
         assert actions.shape == (5, *shape)
         assert head(features).log_prob(actions).shape == (5,)
         assert head(features).entropy().shape == (5,)
+
+
+def test_squashed_actions_may_be_single_numbers_or_tables() -> None:
+    for shape in ((), (1,), (2, 3)):
+        head = SquashedGaussianHead(3, box(*shape, bounds=2.0))
+        features = torch.randn(5, 3)
+        actions = head.act(features, None)
+        assert actions.shape == (5, *shape)
+        torch.testing.assert_close(head.from_environment(actions), head(features)[0].tanh())
 
 
 def test_bounds_are_buffers_with_the_device_and_dtype_of_the_weights() -> None:

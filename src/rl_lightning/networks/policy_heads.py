@@ -165,7 +165,7 @@ class SquashedGaussianHead(ContinuousHead):
 
     def from_environment(self, actions: Tensor) -> Tensor:
         """Convert actions of the environment [B, *action_shape] to [B, A]."""
-        return ((actions - self.centre) / self.scale).flatten(1)
+        return ((actions - self.centre) / self.scale).view(len(actions), -1)
 
 
 def make_head(
