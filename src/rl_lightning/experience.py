@@ -88,6 +88,7 @@ class Rollout(NamedTuple):
     ends: Tensor  # [T, N] bool: the episode ended here, by termination or truncation
     mask: Tensor  # [T, N] bool: False in rows that are not an environment step of an episode
     extras: Mapping[str, Tensor] = {}  # by name, [T, N, ...]: the extras that `act` returned
+    is_last_use: bool = True  # no later batch holds these steps
 
 
 def join_rollouts(rollouts: Sequence[Rollout]) -> Rollout:
@@ -103,6 +104,7 @@ def join_rollouts(rollouts: Sequence[Rollout]) -> Rollout:
             torch.cat([*observations, rollouts[-1].observations[-1:]]),
             *(torch.cat(column) for column in columns),
             extras,
+            rollouts[-1].is_last_use,
         ]
     )
 
@@ -198,6 +200,20 @@ class HasPriorities(Protocol):
 
 
 @runtime_checkable
+class ReusesRollouts(Protocol):
+    """A module that may learn from rollouts of an earlier version of its policy."""
+
+    reuses_rollouts: bool
+
+
+@runtime_checkable
+class RepeatsRollouts(Protocol):
+    """A datamodule that may give a rollout in several batches."""
+
+    updates_per_rollout: int
+
+
+@runtime_checkable
 class HasStatistics(Protocol):
     """A datamodule that counts its environment steps and episodes."""
 
@@ -258,6 +274,12 @@ def check_pair(module: Any, data: Any) -> None:
         raise ConfigurationError(
             f"{there} has priority_exponent, and {here} gives no TD errors to renew the priorities "
             "with: leave priority_exponent out"
+        )
+    updates = data.updates_per_rollout if isinstance(data, RepeatsRollouts) else 1
+    if updates > 1 and not (isinstance(module, ReusesRollouts) and module.reuses_rollouts):
+        raise ConfigurationError(
+            f"{here} learns from a rollout once, with the policy that collected it, and {there} "
+            f"gives each rollout in {updates} batches: leave out passes and minibatches"
         )
     if module.needs_whole_episodes and not data.gives_whole_episodes:
         raise ConfigurationError(

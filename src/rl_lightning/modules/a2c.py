@@ -81,12 +81,23 @@ class A2C(PolicyGradient):
         log_probs = distribution.log_prob(padded).unflatten(0, (steps + 1, copies))[:-1]
         entropies = distribution.entropy().unflatten(0, (steps + 1, copies))[:-1]
         scale = ddp_scale(batch.mask.sum())
+        objective = self.objective(log_probs, advantages, batch)
         return Losses(
-            policy=-masked_mean(log_probs * advantages, batch.mask) * scale,
+            policy=-masked_mean(objective, batch.mask) * scale,
             value=masked_mean((returns - values[:-1]).square(), batch.mask) * scale,
             entropy=masked_mean(entropies, batch.mask) * scale,
             returns=returns,
         )
+
+    def objective(self, log_probs: Tensor, advantages: Tensor, batch: Rollout) -> Tensor:
+        """A_t log π(a_t | s_t) [T, N], which the policy ascends; another algorithm has another.
+
+        Args:
+            log_probs: log π(a_t | s_t) [T, N] of the current policy.
+            advantages: A_t [T, N], without gradient.
+            batch: The rollout, with the extras that `act` returned.
+        """
+        return log_probs * advantages
 
     def advantages(self, batch: Rollout, values: Tensor) -> Tensor:
         """Compute A_t [T, N] in units of `return_scale`.

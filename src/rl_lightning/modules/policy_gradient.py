@@ -124,7 +124,8 @@ class PolicyGradient(Agent):
             + self.value_coefficient * losses.value
             - self.entropy_coefficient * losses.entropy
         )
-        self.learn_statistics(batch, losses.returns)
+        if batch.is_last_use:
+            self.learn_statistics(batch, losses.returns)
         if is_logging(self.trainer):
             self.log_dict(
                 {
