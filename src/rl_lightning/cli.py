@@ -5,6 +5,7 @@ An experiment is one YAML file. Every value in it can be overridden by a flag wi
 
 import importlib
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
@@ -41,7 +43,9 @@ from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 from rl_lightning.runtime.parser import OneLineParser, shorten
 from rl_lightning.runtime.ranks import has_several_ranks, is_lost_rank, use_batch_scheduling
 from rl_lightning.runtime.trainer_flags import check_flags, raised_by_lightning
-from rl_lightning.tracking.mlflow_tracker import MLflowTracker, TrackConfig, run_folder
+from rl_lightning.tracking.mlflow_tracker import MLflowTracker
+from rl_lightning.tracking.run_description import RunDescription, describe_run
+from rl_lightning.tracking.run_folder import TrackConfig, run_folder
 
 _IRRELEVANT_WARNINGS = (
     # Datasets need a length, so that Lightning does not prefetch. There are no workers, for which
@@ -108,6 +112,10 @@ def _configuring() -> Iterator[None]:
 
 
 class _CLI(LightningCLI):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._args = kwargs.get("args")
+        super().__init__(*args, **kwargs)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--num_threads",
@@ -177,7 +185,7 @@ class _CLI(LightningCLI):
             config["logger"] = None  # the default logger, which barebones does not allow
         for logger in _listed(config.get("logger")):
             if isinstance(logger, MLflowTracker):
-                logger.name_experiment(self._experiment_name())
+                logger.describe(self._description())
         given = _listed(config.get("callbacks"))
         check_needs(given, self.model, self.datamodule)
         callbacks = [*given, *self._default_callbacks(given), Safeguards()]
@@ -216,10 +224,20 @@ class _CLI(LightningCLI):
             ):
                 yield callback
 
-    def _experiment_name(self) -> str:
-        algorithm = getattr(self.model, "algorithm", type(self.model).__name__)
-        task = getattr(self.datamodule, "task", type(self.datamodule).__name__)
-        return f"{algorithm}-{task}"
+    def _description(self) -> RunDescription:
+        assert self.subcommand is not None
+        parser = self._subcommand_parsers[self.subcommand]
+        config, defaults = (
+            yaml.safe_load(parser.dump(each, skip_none=False, skip_validation=True))
+            for each in (self.config[self.subcommand], parser.get_defaults())
+        )
+        return describe_run(
+            getattr(self.model, "algorithm", type(self.model).__name__),
+            getattr(self.datamodule, "task", type(self.datamodule).__name__),
+            shlex.join(["python", "-m", "rl_lightning", *(self._args or sys.argv[1:])]),
+            config,
+            defaults,
+        )
 
     def _misfit(self, callback: NeedsCallback) -> str | None:
         return callback.misfit(self.model, self.datamodule)
@@ -235,13 +253,13 @@ class _CLI(LightningCLI):
         check_flags(self.trainer, self.model, fitting=self.subcommand == "fit")
         asked = self._get(self.config, "ckpt_path")
         trackers = [each for each in self.trainer.loggers if isinstance(each, MLflowTracker)]
-        if asked == "last" and trackers:
-            asked = str(trackers[0].last_checkpoint())
+        if asked in ("last", "best") and trackers:
+            asked = str(trackers[0].checkpoint(asked))
             self.config_init[self.subcommand]["ckpt_path"] = asked
-        elif asked == "last":
+        elif asked in ("last", "best"):
             raise ConfigurationError(
-                "--ckpt_path last needs an MLflowTracker in trainer.logger to find the run, and "
-                "there is none: give the checkpoint's path"
+                f"--ckpt_path {asked} needs an MLflowTracker in trainer.logger to find the run, "
+                "and there is none: give the checkpoint's path"
             )
         if asked is None:
             if self.subcommand != "fit" and not self._get(self.config, "untrained"):
@@ -253,9 +271,8 @@ class _CLI(LightningCLI):
         if asked == "hpc":  # Lightning finds the checkpoint that it wrote before a SLURM requeue
             return
         check_checkpoint(Path(asked), self.model)
-        if self.subcommand == "fit":
-            for tracker in trackers:
-                tracker.go_on_with(Path(asked))
+        for tracker in trackers:
+            tracker.go_on_with(Path(asked), evaluates=self.subcommand != "fit")
 
     def after_fit(self) -> None:
         """Print one line with the score, the best checkpoint and the folder of the run."""

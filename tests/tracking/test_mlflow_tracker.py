@@ -9,7 +9,8 @@ from mlflow.exceptions import MlflowException
 
 from rl_lightning.callbacks.episode_writer import EpisodeWriter
 from rl_lightning.runtime.errors import ConfigurationError
-from rl_lightning.tracking.mlflow_tracker import MLflowTracker, send_file
+from rl_lightning.tracking.mlflow_tracker import MLflowTracker
+from rl_lightning.tracking.run_folder import send_file
 
 
 @pytest.fixture

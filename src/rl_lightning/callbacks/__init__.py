@@ -8,7 +8,8 @@ from rl_lightning.callbacks.renew_priorities import RenewPriorities
 from rl_lightning.callbacks.safeguards import Safeguards
 from rl_lightning.callbacks.target_network import TargetNetwork
 from rl_lightning.callbacks.value_pictures import ValuePictures
-from rl_lightning.tracking.mlflow_tracker import MLflowTracker, TrackConfig
+from rl_lightning.tracking.mlflow_tracker import MLflowTracker
+from rl_lightning.tracking.run_folder import TrackConfig
 
 __all__ = [
     "ConfusionPicture",

@@ -7,7 +7,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.experience import HasConfusion
-from rl_lightning.tracking.mlflow_tracker import run_folder, send_file
+from rl_lightning.tracking.run_folder import run_folder, send_file
 
 
 class ConfusionPicture(NeedsCallback):

@@ -16,7 +16,7 @@ from rl_lightning.callbacks.schedule import is_due
 from rl_lightning.experience import RecordedEpisode, RecordsEpisodes
 from rl_lightning.runtime.allocator import return_freed_memory
 from rl_lightning.runtime.errors import ConfigurationError
-from rl_lightning.tracking.mlflow_tracker import run_folder, send_file
+from rl_lightning.tracking.run_folder import run_folder, send_file
 
 
 class EpisodeWriter(NeedsCallback, BasePredictionWriter):
@@ -67,6 +67,8 @@ class EpisodeWriter(NeedsCallback, BasePredictionWriter):
         """Write one episode."""
         path = _film(trainer, batch, "greedy", batch_idx)
         _write_steps(path.with_suffix(".csv"), batch, prediction)
+        for file in (path, path.with_suffix(".csv")):
+            send_file(trainer, file)
         total = batch.rollout.rewards.sum().item()
         rank_zero_info(f"Episode {batch_idx}: return {total:g}, in {path.parent}")
 

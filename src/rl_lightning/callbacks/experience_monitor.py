@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.trainer.states import TrainerFn
 
 from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.experience import HasStatistics
@@ -75,8 +74,11 @@ class ExperienceMonitor(NeedsCallback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the validation's metrics at the current environment step."""
-        if trainer.state.fn == TrainerFn.FITTING:
-            pl_module.log("step", _step(_env_steps(trainer)), sync_dist=True)
+        pl_module.log("step", _step(_env_steps(trainer)), sync_dist=True)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the test's metrics at the environment step of the checkpoint."""
+        pl_module.log("step", _step(_env_steps(trainer)), sync_dist=True)
 
     def _start_clock(self, trainer: Trainer, env_steps: int) -> None:
         self._env_steps = env_steps

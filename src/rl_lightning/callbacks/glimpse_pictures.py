@@ -19,7 +19,7 @@ from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.callbacks.schedule import is_due
 from rl_lightning.networks.glimpse import GlimpseTrace, TracesGlimpses
 from rl_lightning.runtime.errors import ConfigurationError
-from rl_lightning.tracking.mlflow_tracker import run_folder, send_file
+from rl_lightning.tracking.run_folder import run_folder, send_file
 
 
 class GlimpsePictures(NeedsCallback):

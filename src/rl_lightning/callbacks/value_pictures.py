@@ -16,7 +16,7 @@ from rl_lightning.functional.bellman import (
     exact_values,
     uniform_policy,
 )
-from rl_lightning.tracking.mlflow_tracker import run_folder, send_file
+from rl_lightning.tracking.run_folder import run_folder, send_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

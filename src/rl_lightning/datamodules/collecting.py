@@ -52,6 +52,7 @@ class CollectingDataModule(EnvironmentDataModule):
         self.num_envs = num_envs
         self.clip_rewards = clip_rewards
         self.collector: Collector | None = None
+        self._trained_env_steps = 0  # of the checkpoint that is evaluated, over all ranks
         if engine == "envpool":  # errors are raised before any file is written
             self._make_training_envs(1).close()
 
@@ -104,7 +105,8 @@ class CollectingDataModule(EnvironmentDataModule):
 
     def statistics(self) -> dict[str, float]:
         """Metrics of the experience so far over all ranks, by metric name."""
-        assert self.collector is not None
+        if self.collector is None:
+            return {"env_steps": float(self._trained_env_steps)}
         finished = self.collector.finished
         counts = [sum(values) for values in zip(*finished, strict=True)] or [0, 0]
         sums = torch.tensor([self.collector.env_steps, len(finished), *counts], dtype=torch.float64)
@@ -129,6 +131,8 @@ class CollectingDataModule(EnvironmentDataModule):
         """
         super().load_state_dict(state_dict)
         if self.collector is None:
+            ranks = state_dict.get("ranks", [])
+            self._trained_env_steps = sum(rank["collector"]["env_steps"] for rank in ranks)
             return
         ranks, world_size = state_dict["ranks"], self.collector.world_size
         if len(ranks) != world_size:

@@ -3,29 +3,27 @@
 import os
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from lightning import LightningModule, Trainer
-from lightning.pytorch.cli import SaveConfigCallback
+from lightning.fabric.utilities.logger import _add_prefix
 from lightning.pytorch.loggers import MLFlowLogger
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from rl_lightning.runtime.errors import ConfigurationError, one_line
 from rl_lightning.tracking.metric_sender import MetricSender, Point
+from rl_lightning.tracking.run_description import RunDescription
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 DEFAULT_EXPERIMENT = "rl_lightning"
 # Stands for "no store". A client for an http address does nothing until it is used, and a client
 # for a database would create the database at once.
 NO_STORE = "http://localhost:0"
-LIBRARIES = ("rl_lightning", "torch", "lightning", "gymnasium", "ale-py", "torchmetrics", "numpy")
 
 
 class MLflowTracker(MLFlowLogger):
@@ -40,10 +38,18 @@ class MLflowTracker(MLFlowLogger):
             algorithm and the environment.
         tracking_uri: Address of the store. The default is $MLFLOW_TRACKING_URI if that is set,
             else sqlite:///mlflow.db in the working folder.
-        run_name: Name of the run. By default MLflow chooses one.
+        run_name: Name of the run. By default the command line names it after the algorithm, the
+            environment, the seed and the time.
         run_id: Id of an existing run to continue.
-        tags: Tags of the run.
+        tags: Tags of the run, beside those of the command line.
         save_dir: Folder that contains the folders of all runs.
+        log_model: Whether checkpoints are copied to MLflow as artifacts: at the end of the run, or
+            with "all" each one when it is written.
+        prefix: Is put before the names of all metrics, with a hyphen.
+        artifact_location: Address of the artifacts of a new experiment.
+        synchronous: Whether training waits until MLflow has accepted each metric.
+        log_system_metrics: Whether MLflow logs the load of processor, memory and disk every ten
+            seconds.
 
     Raises:
         ConfigurationError: If a tracking server does not answer.
@@ -57,6 +63,11 @@ class MLflowTracker(MLFlowLogger):
         run_id: str | None = None,
         tags: dict[str, Any] | None = None,
         save_dir: str = "runs",
+        log_model: Literal[True, False, "all"] = False,
+        prefix: str = "",
+        artifact_location: str | None = None,
+        synchronous: bool = False,
+        log_system_metrics: bool = False,
     ) -> None:
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
         if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
@@ -76,8 +87,16 @@ class MLflowTracker(MLFlowLogger):
             run_name=run_name,
             run_id=run_id,
             tags=tags,
+            log_model=log_model,
+            prefix=prefix,
+            artifact_location=artifact_location,
         )
         self._tracking_uri = uri
+        self._synchronous = synchronous
+        self._log_system_metrics = log_system_metrics
+        self._system_metrics: SystemMetricsMonitor | None = None
+        self._parameters: dict[str, str] | None = None
+        self._evaluates = False
         self._is_named = experiment_name is not None
         self._save_dir = save_dir
         self._sender: MetricSender | None = None
@@ -117,30 +136,38 @@ class MLflowTracker(MLFlowLogger):
         """The experiment's name, which is also a folder's name. Lightning would use its id."""
         return self._experiment_name
 
-    def name_experiment(self, name: str) -> None:
-        """Set the experiment's name, unless the configuration has one."""
+    def describe(self, run: RunDescription) -> None:
+        """Set the names, parameters and tags that the configuration does not have."""
         if not self._is_named:
-            self._experiment_name = name
+            self._experiment_name = run.experiment
+        self._run_name = self._run_name or run.name
+        self._parameters = run.parameters
+        self.tags = {**run.tags, **(self.tags or {})}
 
-    def last_checkpoint(self) -> Path:
-        """The last checkpoint of the latest run of this experiment.
+    def checkpoint(self, kind: str) -> Path:
+        """The checkpoint "last" or "best" of the latest run of this experiment.
 
         Raises:
             ConfigurationError: If there is none.
         """
         folder = Path(self.save_dir, self.name)
-        found = folder.glob("*/checkpoints/last*.ckpt")
+        found = folder.glob(f"*/checkpoints/{kind}*.ckpt")
         if not (dated := [(path.stat().st_mtime, path) for path in found]):
             raise ConfigurationError(
-                f"there is no last checkpoint of an earlier run in {folder}: leave --ckpt_path "
+                f"there is no {kind} checkpoint of an earlier run in {folder}: leave --ckpt_path "
                 "out to start the first run"
             )
         return max(dated)[1]
 
-    def go_on_with(self, checkpoint: Path) -> None:
+    def go_on_with(self, checkpoint: Path, evaluates: bool = False) -> None:
         """Continue the run in whose folder a checkpoint is.
 
         If the checkpoint is in no run's folder, a new run is started.
+
+        Args:
+            checkpoint: The checkpoint.
+            evaluates: Whether it is only evaluated. Then the run gets the figures of the
+                evaluation, and keeps its state, such as failed.
 
         Raises:
             ConfigurationError: If the run is not in the store.
@@ -148,7 +175,7 @@ class MLflowTracker(MLFlowLogger):
         folder = checkpoint.absolute().parent.parent
         if self._run_id is not None or folder.parent != Path(self.save_dir, self.name).absolute():
             return
-        self._run_id, self._goes_on = folder.name, True
+        self._run_id, self._goes_on, self._evaluates = folder.name, True, evaluates
         self._check_known(checkpoint)
 
     @rank_zero_only
@@ -166,11 +193,27 @@ class MLflowTracker(MLFlowLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Log the hyperparameters of a new run. MLflow does not allow changes in a resumed run."""
+        """Log the parameters of a new run. MLflow does not allow changes in a resumed run.
+
+        They are those of `describe`, or, without the command line, the module's hyperparameters.
+        """
+        if self._evaluates:
+            return
         if self._goes_on:
             self.experiment.update_run(self.run_id, status="RUNNING")
         else:
-            super().log_hyperparams(params)
+            super().log_hyperparams(params if self._parameters is None else self._parameters)
+            # MLflow's page then opens on the table of training runs.
+            self.experiment.set_experiment_tag(
+                self.experiment_id, "mlflow.experimentKind", "custom_model_development"
+            )
+        if self._log_system_metrics:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            self._system_metrics = SystemMetricsMonitor(
+                self.run_id, resume_logging=self._goes_on, tracking_uri=self._tracking_uri
+            )
+            self._system_metrics.start()
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -182,9 +225,11 @@ class MLflowTracker(MLFlowLogger):
             self._sender = MetricSender(self._deliver, folder / "unsent_metrics.jsonl")
         self._sender.send(
             Point(key, float(value), now, step)
-            for key, value in metrics.items()
+            for key, value in _add_prefix(metrics, self._prefix, self.LOGGER_JOIN_CHAR).items()
             if step > self._last_step(key)
         )
+        if self._synchronous:
+            self._sender.flush()
 
     def _deliver(self, points: list[Point]) -> None:
         from mlflow.entities import Metric
@@ -195,7 +240,7 @@ class MLflowTracker(MLFlowLogger):
 
     def _last_step(self, key: str) -> int:
         """The last step of a metric before the run was resumed; −1 if there is none."""
-        if not self._goes_on:
+        if not self._goes_on or self._evaluates:
             return -1
         if key not in self._last_steps:
             assert self._sender is not None
@@ -214,9 +259,13 @@ class MLflowTracker(MLFlowLogger):
         """Send all metrics, and then close the run."""
         from mlflow.exceptions import MlflowException
 
+        if self._system_metrics is not None:
+            self._system_metrics.finish()
         if self._sender is not None:
             self._sender.close()
             self._sender = None
+        if self._evaluates:
+            return
         try:
             super().finalize(status)
         except MlflowException as error:
@@ -233,68 +282,3 @@ def _check_answers(uri: str) -> None:
             f"the MLflow server {uri} does not answer ({error}): start it, or leave tracking_uri "
             "out to track in a local file"
         ) from error
-
-
-def run_folder(trainer: Trainer) -> Path:
-    """Folder of the run, which is that of the used checkpoint in evaluation, else the logger's."""
-    if trainer.ckpt_path is not None and trainer.state.fn != TrainerFn.FITTING:
-        return Path(trainer.ckpt_path).absolute().parent.parent
-    if trainer.logger is None or trainer.logger.save_dir is None:
-        return Path(trainer.default_root_dir)
-    return Path(trainer.logger.save_dir) / str(trainer.logger.name) / str(trainer.logger.version)
-
-
-def send_file(trainer: Trainer, path: Path) -> None:
-    """Log a file of the run folder as an artifact of the MLflow run, under the same path.
-
-    If MLflow does not answer, the file is in the run folder only, and training continues.
-    """
-    from mlflow.exceptions import MlflowException
-
-    folder = path.parent.relative_to(run_folder(trainer)).as_posix()
-    for logger in trainer.loggers:
-        if isinstance(logger, MLFlowLogger):
-            try:
-                client, run_id = logger.experiment, logger.run_id
-                client.log_artifact(run_id, str(path), None if folder == "." else folder)
-            except (MlflowException, OSError) as error:
-                rank_zero_warn(
-                    f"MLflow does not accept {path} ({one_line(str(error))[:200]}): the file is in "
-                    "the run folder only"
-                )
-
-
-class TrackConfig(SaveConfigCallback):
-    """Writes the resolved configuration into the run's folder and logs it as an artifact.
-
-    It also sends all metrics before a checkpoint is written, because a run that is resumed from
-    this checkpoint does not log them again.
-    """
-
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Send the waiting metrics."""
-        for logger in trainer.loggers:
-            if isinstance(logger, MLflowTracker):
-                logger.flush()
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Do not write the file yet, because the checkpoint may still be refused."""
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the configuration, after module and datamodule have loaded the checkpoint."""
-        super().setup(trainer, pl_module, "fit")
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the YAML, and tag the run with the versions of its libraries."""
-        config = self.parser.dump(self.config, skip_none=False)
-        folder = run_folder(trainer)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / self.config_filename).write_text(config)
-        for logger in trainer.loggers:
-            if isinstance(logger, MLflowTracker):
-                assert logger.run_id is not None
-                logger.experiment.log_text(logger.run_id, config, self.config_filename)
-                for library in LIBRARIES:
-                    logger.experiment.set_tag(logger.run_id, f"version.{library}", version(library))
