@@ -10,6 +10,7 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
+import rl_lightning
 from rl_lightning.cli import main
 from rl_lightning.modules import DQN
 
@@ -77,8 +78,8 @@ def test_the_run_in_mlflow_is_complete(trained, working_folder):
     assert all(0.8 * row.value < row.step <= row.value + 36 for row in sizes)
     returns = client.get_metric_history(run.info.run_id, "val/return")
     assert [point.step for point in returns] == [losses[3].step, losses[7].step]
-    assert run.data.params["epsilon_env_steps"] == "10000"
-    assert run.data.params["num_envs"] == "4"
+    assert run.data.params["model.epsilon_env_steps"] == "10000"
+    assert run.data.params["data.num_envs"] == "4"
     assert run.data.tags["version.torch"] == version("torch")
     (artifact,) = client.list_artifacts(run.info.run_id)
     saved = Path(client.download_artifacts(run.info.run_id, artifact.path))
@@ -205,13 +206,15 @@ def test_every_configuration_round_trips(config, tmp_path, capsys):
         ("--data.env_id Blackjack-v1", "observation space Tuple"),
         ("--data.capacity 10", "capacity 10 is smaller than batch_size 16"),
         ("--data.num_envs -3", "num_envs is -3"),
-        ("--data.num_envs 2.5", "data: num_envs: Expected a <class 'int'>"),
-        ("--data.num_env 3", "data: Option 'num_env' is not accepted"),
+        ("--data.num_envs 2.5", "data: num_envs: Expected a value of type int"),
+        ("--data.num_env 3", "Option 'num_env' is not accepted: did you mean num_envs"),
+        ("--target_network.taau 1", "did you mean target_network.tau"),
+        ("--model.optimizer.lr banana", "lr: Expected a value of type float"),
         ("--model.hidden_sizes [0]", "hidden_sizes are [0]"),
         ("--model.loss hubber", "loss: Expected a typing.Literal['squared', 'huber']"),
         ("--model.network nature", "use network mlp"),
         ("--model Foo", "there is no class Foo"),
-        ("--trainer.max_epoch 3", "--trainer.max_epoch"),
+        ("--trainer.max_epoch 3", "did you mean trainer.max_epochs"),
         ("--num_threads 0", "num_threads is 0"),
         ("--ckpt_path nowhere.ckpt", "there is no checkpoint nowhere.ckpt"),
         ("--trainer.logger.tracking_uri http://127.0.0.1:9", "does not answer"),
@@ -223,6 +226,25 @@ def test_invalid_settings_are_one_line_and_leave_no_files(arguments, said, worki
     assert len(error) == 1
     assert said in error[0]
     assert not any(working_folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flag", "names"),
+    [("--model.help", ["A2C", "DQN", "SAC"]), ("--data.help", ["ReplayDataModule"])],
+)
+def test_help_without_a_class_lists_the_classes(flag, names, capsys):
+    assert main(["fit", flag]) == 0
+    listed = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[1:]}
+    assert set(names) <= set(listed)
+    assert not {"Agent", "Learner", "SourceDataModule", "LightningModule"} & set(listed)
+    assert all(len(line.split()) > 3 for line in listed.values())
+
+
+def test_the_version_is_shown(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"python -m rl_lightning {rl_lightning.__version__}\n"
 
 
 def test_a_misspelt_key_in_the_yaml_is_one_line(working_folder, capsys):

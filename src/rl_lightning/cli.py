@@ -15,32 +15,27 @@ from typing import Any
 
 import torch
 import yaml
-from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
 # The YAML files use short class names, which are only found for imported classes.
-from rl_lightning import datamodules, modules, optimizers  # noqa: F401
-from rl_lightning.callbacks import (
-    ConfusionPicture,
-    EpisodeWriter,
-    ExperienceMonitor,
-    GlimpsePictures,
-    RenewPriorities,
-    Safeguards,
-    TargetNetwork,
-    ValuePictures,
+from rl_lightning import __version__, datamodules, modules, optimizers  # noqa: F401
+from rl_lightning.callbacks.defaults import (
+    DEFAULT_CALLBACKS,
+    check_checkpoint_callbacks,
+    default_callbacks,
 )
-from rl_lightning.callbacks.needs import NeedsCallback, check_needs
-from rl_lightning.callbacks.safeguards import StoppedError
+from rl_lightning.callbacks.needs import check_needs
+from rl_lightning.callbacks.safeguards import Safeguards, StoppedError
 from rl_lightning.experience import check_batch_types, check_pair
 from rl_lightning.runtime.allocator import keep_freed_memory
 from rl_lightning.runtime.checkpoints import AtomicCheckpoints, check_checkpoint
+from rl_lightning.runtime.configurations import with_found_configurations
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
-from rl_lightning.runtime.parser import OneLineParser, shorten
+from rl_lightning.runtime.parser import OneLineParser, list_classes, shorten
 from rl_lightning.runtime.ranks import has_several_ranks, is_lost_rank, use_batch_scheduling
 from rl_lightning.runtime.trainer_flags import check_flags, raised_by_lightning
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
@@ -48,6 +43,8 @@ from rl_lightning.tracking.run_description import RunDescription, describe_run
 from rl_lightning.tracking.run_folder import TrackConfig, run_folder
 
 _IRRELEVANT_WARNINGS = (
+    # The command line is read before Lightning reads it, to find configurations by name.
+    r"LightningCLI's args parameter is intended to run from within Python",
     # Datasets need a length, so that Lightning does not prefetch. There are no workers, for which
     # Lightning warns here.
     r"Your `IterableDataset` has `__len__` defined",
@@ -74,26 +71,8 @@ TRAINER_DEFAULTS = {
     "trainer.default_root_dir": "runs",
     "trainer.logger": {"class_path": "rl_lightning.tracking.mlflow_tracker.MLflowTracker"},
 }
-# Each of these is added to the Trainer's callbacks if it fits the module and the datamodule.
-DEFAULT_CALLBACKS: dict[str, tuple[type[Callback], dict[str, Any]]] = {
-    "target_network": (TargetNetwork, {}),
-    "renew_priorities": (RenewPriorities, {}),
-    "experience_monitor": (ExperienceMonitor, {}),
-    "episode_writer": (EpisodeWriter, {}),
-    "value_pictures": (ValuePictures, {}),
-    "confusion_picture": (ConfusionPicture, {}),
-    "glimpse_pictures": (GlimpsePictures, {}),
-    "checkpoint": (ModelCheckpoint, {"filename": "best-{epoch}"}),
-    "last_checkpoint": (
-        ModelCheckpoint,
-        # By default Lightning writes no checkpoint if an epoch ends without a validation.
-        {"filename": "last", "enable_version_counter": False, "save_on_train_epoch_end": True},
-    ),
-    "progress_bar": (TQDMProgressBar, {"refresh_rate": 25}),  # each refresh costs time
-}
-
-# Some algorithms cannot train without these, so they are added with trainer.barebones too.
-NECESSARY_CALLBACKS = (TargetNetwork, RenewPriorities)
+# Without the name of a class, these flags list the classes.
+_LISTED = {"--model.help": modules, "--data.help": datamodules}
 
 _LOST_RANK = "another process of this run has ended: see its error message for the reason"
 
@@ -112,8 +91,8 @@ def _configuring() -> Iterator[None]:
 
 
 class _CLI(LightningCLI):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._args = kwargs.get("args")
+    def __init__(self, *args: Any, command: str, **kwargs: Any) -> None:
+        self._command = command
         super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -188,41 +167,15 @@ class _CLI(LightningCLI):
                 logger.describe(self._description())
         given = _listed(config.get("callbacks"))
         check_needs(given, self.model, self.datamodule)
-        callbacks = [*given, *self._default_callbacks(given), Safeguards()]
-        _check_checkpoint_callbacks(callbacks)
-        config["callbacks"] = callbacks
+        made = {key: self._get(self.config_init, key) for key in DEFAULT_CALLBACKS}
+        best = self._get(self.config, "checkpoint").as_dict()
+        added = default_callbacks(made, best, config, self.model, self.datamodule, given)
+        config["callbacks"] = [*given, *added, Safeguards()]
+        check_checkpoint_callbacks(config["callbacks"])
         plugins = _listed(config.get("plugins"))
         if not any(isinstance(each, CheckpointIO) for each in plugins):
             config["plugins"] = [*plugins, AtomicCheckpoints()]
         return self._instantiate_trainer({**config, **kwargs}, [])
-
-    def _default_callbacks(self, given: list[Callback]) -> Iterator[Callback]:
-        """The default callbacks that fit module and datamodule and are not in the YAML file."""
-        trainer = self._get(self.config_init, "trainer")
-        for key, (kind, _) in DEFAULT_CALLBACKS.items():
-            if trainer.get("barebones") and kind not in NECESSARY_CALLBACKS:
-                continue
-            callback = self._get(self.config_init, key)
-            if isinstance(callback, ModelCheckpoint):
-                if trainer.get("enable_checkpointing") is False:
-                    continue
-                if key == "checkpoint" and callback.monitor is None:
-                    monitored = getattr(self.model, "monitor", None)
-                    # Without validation there is no metric that defines the best checkpoint.
-                    if monitored is None or trainer.get("limit_val_batches") == 0:
-                        continue
-                    callback = self._best_checkpoint(*monitored)
-                    if any(each.state_key == callback.state_key for each in given):
-                        continue  # trainer.callbacks has an equal one already
-                yield callback
-            elif isinstance(callback, ProgressBar):
-                unwanted = trainer.get("enable_progress_bar") is False
-                if not unwanted and not any(isinstance(each, ProgressBar) for each in given):
-                    yield callback
-            elif not any(type(each) is type(callback) for each in given) and not self._misfit(
-                callback
-            ):
-                yield callback
 
     def _description(self) -> RunDescription:
         assert self.subcommand is not None
@@ -234,17 +187,10 @@ class _CLI(LightningCLI):
         return describe_run(
             getattr(self.model, "algorithm", type(self.model).__name__),
             getattr(self.datamodule, "task", type(self.datamodule).__name__),
-            shlex.join(["python", "-m", "rl_lightning", *(self._args or sys.argv[1:])]),
+            self._command,
             config,
             defaults,
         )
-
-    def _misfit(self, callback: NeedsCallback) -> str | None:
-        return callback.misfit(self.model, self.datamodule)
-
-    def _best_checkpoint(self, monitor: str, mode: str) -> ModelCheckpoint:
-        settings = self._get(self.config, "checkpoint").as_dict()
-        return ModelCheckpoint(**{**settings, "monitor": monitor, "mode": mode})
 
     def after_instantiate_classes(self) -> None:
         """Find and check the checkpoint, and continue its run."""
@@ -289,22 +235,6 @@ class _CLI(LightningCLI):
         print(", ".join(parts), flush=True)
 
 
-def _check_checkpoint_callbacks(callbacks: list[Callback]) -> None:
-    """Check that no two ModelCheckpoints have equal settings.
-
-    Lightning finds their states in a checkpoint by their settings.
-
-    Raises:
-        ConfigurationError: If two have equal settings.
-    """
-    keys = [each.state_key for each in callbacks if isinstance(each, ModelCheckpoint)]
-    if len({*keys}) < len(keys):
-        raise ConfigurationError(
-            "trainer.callbacks lists a ModelCheckpoint with the settings of another one: change "
-            "--checkpoint or --last_checkpoint in its place, or give it a monitor of its own"
-        )
-
-
 def _class_of(path: str) -> type:
     module, _, name = path.rpartition(".")
     found: type = getattr(importlib.import_module(module), name)
@@ -321,6 +251,10 @@ def main(args: list[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     for irrelevant in _IRRELEVANT_WARNINGS:
         warnings.filterwarnings("ignore", message=irrelevant)
+    given = sys.argv[1:] if args is None else args
+    if given and given[-1] in _LISTED:
+        print(list_classes(given[-1], _LISTED[given[-1]]))
+        return 0
     try:
         _CLI(
             LightningModule,
@@ -332,8 +266,12 @@ def main(args: list[str] | None = None) -> int:
             save_config_kwargs={"save_to_log_dir": False},
             auto_configure_optimizers=False,
             parser_class=OneLineParser,
-            parser_kwargs={"prog": "python -m rl_lightning"},
-            args=args,
+            parser_kwargs={
+                "prog": "python -m rl_lightning",
+                "version": __version__,
+            },
+            args=[*with_found_configurations(given)],
+            command=shlex.join(["python", "-m", "rl_lightning", *given]),
         )
     except StoppedError as stopped:
         rank_zero_only(_print_error)(f"rl_lightning: {stopped}")

@@ -92,6 +92,14 @@ def test_a_copied_checkpoint_starts_a_run_of_its_own(runs, working_folder):
     assert tested.info.run_id != trained.info.run_id
 
 
+def test_a_run_that_is_not_in_the_store_can_be_evaluated(runs, working_folder, monkeypatch):
+    assert main(FIT) == 0
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{working_folder}/another.db")
+    assert main(["test", *SMALL, "--ckpt_path", "last"]) == 0
+    found = MlflowClient(f"sqlite:///{working_folder}/another.db").search_runs(["1"])
+    assert [("test/return" in run.data.metrics) for run in found] == [True]
+
+
 def test_the_tracker_has_the_options_of_lightnings_logger(runs, working_folder):
     data = RolloutDataModule("CartPole-v1", num_envs=2, rollout_length=4, updates_per_epoch=2)
     tracker = MLflowTracker(

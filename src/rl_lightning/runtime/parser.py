@@ -1,7 +1,9 @@
 """The parser of the command line, with one-line errors."""
 
+import difflib
 import re
 from enum import Enum
+from types import ModuleType
 from typing import Any, NoReturn
 
 import yaml
@@ -23,7 +25,16 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a ConfigurationError with the important lines of the message."""
-        raise ConfigurationError(shorten(message)) from ex
+        raise ConfigurationError(shorten(message) + self._suggestion(message)) from ex
+
+    def _suggestion(self, message: str) -> str:
+        """The names of this parser that are similar to an unknown one."""
+        unknown = re.search(r"(?:Option '|[Uu]nrecognized arguments: --)([\w.]+)", message)
+        if unknown is None:
+            return ""
+        names = [action.dest for action in self._actions if action.dest]
+        close = difflib.get_close_matches(unknown[1], names, n=3, cutoff=0.7)
+        return f": did you mean {' or '.join(close)}?" if close else ""
 
 
 def shorten(message: str) -> str:
@@ -34,10 +45,26 @@ def shorten(message: str) -> str:
     """
     noise = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a path but")
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+    if any(re.match("Expected a <class '(bool|int|float|str)'>", line) for line in lines):
+        # The type may be a number or an object, and a word that is neither is not meant as a class.
+        lines = [line for line in lines if not line.startswith("Expected a dot import path")]
     kept = [
         re.sub(r"^Expected a dot import path string: (.+)", r"there is no class \1", line)
         for line in lines
         if not line.startswith(noise) and line != "Expected a <class 'NoneType'>"
     ]
     short = re.sub(r'Parser key "([^"]+)":', r"\1:", " ".join(dict.fromkeys(kept)))
+    short = re.sub(r"Expected a <class '(\w+)'>", r"Expected a value of type \1", short)
     return "a --config file is empty" if short == "Unexpected config:" else short
+
+
+def list_classes(flag: str, package: ModuleType) -> str:
+    """A table of the classes that `flag` describes, with what each of them is.
+
+    Args:
+        flag: Such as "--model.help".
+        package: Where the classes are.
+    """
+    summaries = {name: vars(package)[name].__doc__.splitlines()[0] for name in package.__all__}
+    lines = [f"  {name:<26}{summary}" for name, summary in sorted(summaries.items())]
+    return "\n".join([f"{flag} NAME shows the options of one of these:", *lines])

@@ -167,7 +167,8 @@ class MLflowTracker(MLFlowLogger):
         Args:
             checkpoint: The checkpoint.
             evaluates: Whether it is only evaluated. Then the run gets the figures of the
-                evaluation, and keeps its state, such as failed.
+                evaluation, and keeps its state, such as failed. If it is not in the store, a new
+                run gets them.
 
         Raises:
             ConfigurationError: If the run is not in the store.
@@ -186,6 +187,9 @@ class MLflowTracker(MLFlowLogger):
         try:
             self._mlflow_client.get_run(self._run_id)
         except MlflowException as error:
+            if self._evaluates:
+                self._run_id, self._goes_on, self._evaluates = None, False, False
+                return
             raise ConfigurationError(
                 f"{checkpoint} is of run {self._run_id}, which is not in {self._tracking_uri}: "
                 "copy the checkpoint to another folder to start a new run with it"

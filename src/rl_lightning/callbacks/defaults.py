@@ -1,0 +1,103 @@
+"""The callbacks that all experiments share, where they fit."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lightning import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
+
+from rl_lightning.callbacks.confusion_picture import ConfusionPicture
+from rl_lightning.callbacks.episode_writer import EpisodeWriter
+from rl_lightning.callbacks.experience_monitor import ExperienceMonitor
+from rl_lightning.callbacks.glimpse_pictures import GlimpsePictures
+from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.callbacks.renew_priorities import RenewPriorities
+from rl_lightning.callbacks.target_network import TargetNetwork
+from rl_lightning.callbacks.value_pictures import ValuePictures
+from rl_lightning.runtime.errors import ConfigurationError
+
+# Each of these is added to the Trainer's callbacks if it fits the module and the datamodule.
+# The key is also the name of its flags.
+DEFAULT_CALLBACKS: dict[str, tuple[type[Callback], dict[str, Any]]] = {
+    "target_network": (TargetNetwork, {}),
+    "renew_priorities": (RenewPriorities, {}),
+    "experience_monitor": (ExperienceMonitor, {}),
+    "episode_writer": (EpisodeWriter, {}),
+    "value_pictures": (ValuePictures, {}),
+    "confusion_picture": (ConfusionPicture, {}),
+    "glimpse_pictures": (GlimpsePictures, {}),
+    "checkpoint": (ModelCheckpoint, {"filename": "best-{epoch}"}),
+    "last_checkpoint": (
+        ModelCheckpoint,
+        # By default Lightning writes no checkpoint if an epoch ends without a validation.
+        {"filename": "last", "enable_version_counter": False, "save_on_train_epoch_end": True},
+    ),
+    "progress_bar": (TQDMProgressBar, {"refresh_rate": 25}),  # each refresh costs time
+}
+
+# Some algorithms cannot train without these, so they are added with trainer.barebones too.
+NECESSARY_CALLBACKS = (TargetNetwork, RenewPriorities)
+
+
+def default_callbacks(
+    made: Mapping[str, Any],
+    best_checkpoint: Mapping[str, Any],
+    trainer: Mapping[str, Any],
+    module: Any,
+    data: Any,
+    given: Sequence[Callback],
+) -> Iterator[Callback]:
+    """Choose the default callbacks that fit and that the configuration does not list itself.
+
+    Args:
+        made: The callbacks of `DEFAULT_CALLBACKS`, by key.
+        best_checkpoint: The settings of the callback "checkpoint".
+        trainer: The Trainer's flags.
+        module: The module.
+        data: The datamodule.
+        given: The callbacks that the configuration lists.
+    """
+    for key, callback in made.items():
+        if trainer.get("barebones") and not isinstance(callback, NECESSARY_CALLBACKS):
+            continue
+        if isinstance(callback, ModelCheckpoint):
+            if trainer.get("enable_checkpointing") is False:
+                continue
+            if key == "checkpoint" and callback.monitor is None:
+                monitored = getattr(module, "monitor", None)
+                # Without validation there is no metric that defines the best checkpoint.
+                if monitored is None or trainer.get("limit_val_batches") == 0:
+                    continue
+                monitor, mode = monitored
+                callback = ModelCheckpoint(**{**best_checkpoint, "monitor": monitor, "mode": mode})
+                if any(each.state_key == callback.state_key for each in given):
+                    continue  # trainer.callbacks has an equal one already
+            yield callback
+        elif isinstance(callback, ProgressBar):
+            unwanted = trainer.get("enable_progress_bar") is False
+            if not unwanted and not any(isinstance(each, ProgressBar) for each in given):
+                yield callback
+        elif not any(type(each) is type(callback) for each in given) and _fits(
+            callback, module, data
+        ):
+            yield callback
+
+
+def _fits(callback: NeedsCallback, module: Any, data: Any) -> bool:
+    return callback.misfit(module, data) is None
+
+
+def check_checkpoint_callbacks(callbacks: Sequence[Callback]) -> None:
+    """Check that no two ModelCheckpoints have equal settings.
+
+    Lightning finds their states in a checkpoint by their settings.
+
+    Raises:
+        ConfigurationError: If two have equal settings.
+    """
+    keys = [each.state_key for each in callbacks if isinstance(each, ModelCheckpoint)]
+    if len({*keys}) < len(keys):
+        raise ConfigurationError(
+            "trainer.callbacks lists a ModelCheckpoint with the settings of another one: change "
+            "--checkpoint or --last_checkpoint in its place, or give it a monitor of its own"
+        )

@@ -1,0 +1,53 @@
+"""Finds the configurations of this package by name, from any folder."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rl_lightning.runtime.errors import ConfigurationError
+
+_FOLDER = Path(__file__).parent.parent / "configs"
+
+
+def configuration_names() -> list[str]:
+    """Names of all configurations of this package, such as "dqn/cartpole"."""
+    return sorted(
+        str(path.relative_to(_FOLDER).with_suffix("")) for path in _FOLDER.glob("*/*.yaml")
+    )
+
+
+def find_configuration(name: str) -> str:
+    """Path of a configuration.
+
+    Args:
+        name: A file, which comes first, or a name such as "dqn/cartpole". The name may have the
+            folder and the ending of the file, as in "configs/dqn/cartpole.yaml".
+
+    Raises:
+        ConfigurationError: If there is neither. The message has similar names.
+    """
+    is_yaml = name.startswith("{") or "\n" in name  # the text itself, which jsonargparse takes too
+    if is_yaml or Path(name).is_file():
+        return name
+    short = name.removeprefix("configs/").removesuffix(".yaml")
+    if short in (names := configuration_names()):
+        return str(_FOLDER / f"{short}.yaml")
+    close = difflib.get_close_matches(short, names, n=3, cutoff=0.6)
+    of_folder = [each for each in names if each.startswith(f"{short.partition('/')[0]}/")]
+    raise ConfigurationError(
+        f"there is no file {name} and no configuration of this name: give a path, or one of the "
+        f"names {', '.join(of_folder or close or names)}"
+    )
+
+
+def with_found_configurations(arguments: Sequence[str]) -> Iterator[str]:
+    """Replace the value of each `--config` in a command line by its path."""
+    is_value = False
+    for argument in arguments:
+        if is_value:
+            yield find_configuration(argument)
+        elif argument.startswith("--config="):
+            yield f"--config={find_configuration(argument.removeprefix('--config='))}"
+        else:
+            yield argument
+        is_value = argument in ("--config", "-c")
