@@ -1,0 +1,1 @@
+"""Two-player board games: rules, encodings, records and matches."""

@@ -1,0 +1,106 @@
+"""Matches between two players, with all games in lock-step."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_lightning.games.board_game import BoardGame, State
+
+# Chooses an action for each position. All positions are of games that are not finished.
+Player = Callable[[Sequence[State]], Sequence[int]]
+
+
+class Match(NamedTuple):
+    """The games of a match. The first player moves first in the even games."""
+
+    states: list[State]  # the finished games
+    outcomes: npt.NDArray[np.float64]  # [N]: +1 where the first player won, -1 lost, 0 a draw
+
+
+def play_match(game: BoardGame, first: Player, second: Player, num_games: int) -> Match:
+    """Play games between two players, who take turns in moving first.
+
+    Each player receives all positions in which it is to move in one call, so a network evaluates
+    one batch for each move.
+
+    Args:
+        game: The game.
+        first: Moves first in games 0, 2, 4, …
+        second: Moves first in games 1, 3, 5, …
+        num_games: Number of games.
+
+    Returns:
+        The finished games.
+    """
+    states = [game.start() for _ in range(num_games)]
+    while True:
+        turns: tuple[list[State], list[State]] = ([], [])
+        for index, state in enumerate(states):
+            if not state.is_terminal():
+                turns[(state.current_player() + index) % 2].append(state)
+        if not any(turns):
+            break
+        for player, waiting in zip((first, second), turns, strict=True):
+            if not waiting:
+                continue
+            for state, action in zip(waiting, player(waiting), strict=True):
+                game.play(state, action)
+    outcomes = [game.outcome(state, index % 2) for index, state in enumerate(states)]
+    return Match(states, np.array(outcomes))
+
+
+def random_player(game: BoardGame, generator: np.random.Generator) -> Player:
+    """A player that draws each legal action with equal probability."""
+
+    def choose(states: Sequence[State]) -> list[int]:
+        legal = [game.legal_actions(state) for state in states]
+        draws = generator.random(len(states))
+        return [each[int(u * len(each))] for each, u in zip(legal, draws, strict=True)]
+
+    return choose
+
+
+def perfect_player(game: BoardGame, generator: np.random.Generator) -> Player:
+    """A player that draws one of the best actions by OpenSpiel's exact minimax.
+
+    The values of positions are kept, so a small game such as tic-tac-toe is searched once.
+    """
+    value_of = minimax_values(game)
+
+    def choose(states: Sequence[State]) -> list[int]:
+        return [int(generator.choice(best_actions(game, state, value_of))) for state in states]
+
+    return choose
+
+
+def minimax_values(game: BoardGame) -> Callable[[State], float]:
+    """A function that gives the exact value of a position for its first player.
+
+    Positions are told apart by their text, so this suits small games without repetition.
+    """
+    from open_spiel.python.algorithms import minimax
+
+    values: dict[str, float] = {}
+
+    def value_of(state: State) -> float:
+        key = str(state)
+        if key not in values:
+            values[key] = minimax.alpha_beta_search(
+                game.rules, state=state.clone(), maximizing_player_id=0
+            )[0]
+        return values[key]
+
+    return value_of
+
+
+def best_actions(game: BoardGame, state: State, value_of: Callable[[State], float]) -> list[int]:
+    """The actions whose value by minimax is the best for the player to move."""
+    sign = 1 if state.current_player() == 0 else -1
+    actions, values = game.legal_actions(state), []
+    for action in actions:
+        after = state.clone()
+        game.play(after, action)
+        values.append(sign * value_of(after))
+    return [each for each, value in zip(actions, values, strict=True) if value == max(values)]
