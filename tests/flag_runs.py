@@ -14,6 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from flag_rows import CLASSIFIERS, UPDATES, Run
 from rl_lightning.callbacks.safeguards import Safeguards
 from rl_lightning.cli import main
+from sgf_samples import SAMPLE
 
 EVALUATION = f"--data.eval_episodes 2 --data.num_eval_envs 2 --data.updates_per_epoch {UPDATES}"
 REPLAY = (
@@ -28,6 +29,10 @@ MNIST = (
     "--data MNISTDataModule --data.data_dir {mnist} --data.validation_images 20 "
     "--data.batch_size 20 "
 )
+EXPERT_GAMES = (
+    f"--data ExpertGamesDataModule --data.path {SAMPLE} --data.updates_per_epoch {UPDATES} "
+    "--data.validation_share 0.2 --data.test_share 0.2 --data.batch_size 24 "
+)
 NETWORK = "--model.hidden_sizes [8] "
 MODULES = {
     "DQN": "--model DQN " + NETWORK,
@@ -40,6 +45,7 @@ MODULES = {
     "RecurrentAttentionModel": "--model RecurrentAttentionModel --model.num_glimpses 2 "
     "--model.glimpse_size 4 --model.hidden_size 8",
     "FullyConnectedClassifier": "--model FullyConnectedClassifier --model.hidden_size 8",
+    "SupervisedPolicy": "--model SupervisedPolicy --model.num_layers 2 --model.num_filters 4",
     "ConvolutionalClassifier": "--model ConvolutionalClassifier --model.hidden_size 8",
 }
 DATA = {
@@ -49,6 +55,7 @@ DATA = {
     "Reinforce": ROLLOUT + CARTPOLE + "--data.episodes_per_update 2",
     "QLearning": REPLAY + LAKE,
     "ValueIteration": f"--data TabularDataModule {EVALUATION} {LAKE}",
+    "SupervisedPolicy": EXPERT_GAMES,
     **dict.fromkeys(CLASSIFIERS, MNIST),
 }
 COMMON = (

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 
 from rl_lightning.cli import main
 from rl_lightning.experience import Rollout, join_rollouts
+from sgf_samples import SAMPLE
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 COMMON = "--trainer.max_epochs 3 --trainer.enable_progress_bar false --trainer.log_every_n_steps 3"
@@ -35,6 +36,9 @@ EXPERIMENTS = {
     "--data.updates_per_epoch 4",
     "q_learning/frozenlake": " --data.keep_replay true --data.updates_per_epoch 10",
     "value_iteration/frozenlake": " --data.updates_per_epoch 2",
+    "alphago/supervised": f" --data.path {SAMPLE} --data.validation_share 0.2 "
+    "--data.test_share 0.2 --data.batch_size 16 --data.updates_per_epoch 7 --model.num_layers 2 "
+    "--model.num_filters 4",
     "ram/mnist": " --data.data_dir mnist --data.validation_images 20 --data.batch_size 20 "
     "--model.num_glimpses 2 --model.hidden_size 8 --model.compiled false",
 }

@@ -25,6 +25,7 @@ SOURCES = {
     "whole episodes": DATA["Reinforce"],
     "TabularDataModule": DATA["ValueIteration"],
     "MNISTDataModule": DATA["RecurrentAttentionModel"],
+    "ExpertGamesDataModule": DATA["SupervisedPolicy"],
 }
 FITS = {
     "ReplayDataModule": {"DQN", "SAC", "QLearning"},
@@ -36,6 +37,7 @@ FITS = {
         "FullyConnectedClassifier",
         "ConvolutionalClassifier",
     },
+    "ExpertGamesDataModule": {"SupervisedPolicy"},
 }
 # Which modules each callback goes with, each module on a datamodule that fits it.
 NEEDS = {
@@ -43,7 +45,7 @@ NEEDS = {
     "RenewPriorities": {"DQN", "SAC"},
     "ExperienceMonitor": {"DQN", "SAC", "QLearning", "A2C", "Reinforce"},
     "ValuePictures": FITS["TabularDataModule"],
-    "EpisodeWriter": set(MODULES) - FITS["MNISTDataModule"],
+    "EpisodeWriter": set(MODULES) - FITS["MNISTDataModule"] - {"SupervisedPolicy"},
     "ConfusionPicture": FITS["MNISTDataModule"],
     "GlimpsePictures": {"RecurrentAttentionModel"},
 }

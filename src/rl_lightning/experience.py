@@ -140,6 +140,14 @@ class LabelledImages(NamedTuple):
     labels: Tensor  # [B] int64
 
 
+class LabelledPositions(NamedTuple):
+    """Positions of finished games, each with the move that was played and the game's result."""
+
+    observations: Tensor  # [B, C, H, W] bool: planes, from the view of the player to move
+    actions: Tensor  # [B] int64
+    outcomes: Tensor  # [B] float32, for the player to move: 1 for a win, -1 a loss, 0 a draw
+
+
 class Episodes(NamedTuple):
     """Whole episodes, one from each environment copy."""
 

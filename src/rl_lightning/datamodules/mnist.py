@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from rl_lightning.datamodules.mnist_variants import add_clutter, place, shift
-from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader
+from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader, batches_of_an_epoch
 from rl_lightning.experience import LabelledImages
 from rl_lightning.runtime.errors import ConfigurationError, one_line
 from rl_lightning.runtime.seeding import torch_stream
@@ -49,12 +49,6 @@ class EvaluationImages(IterableDataset[LabelledImages]):
         mine = torch.arange(len(self.images))[self.rank :: self.world_size]
         for batch in mine.tensor_split(self.num_batches):
             yield LabelledImages(as_images(self.images[batch]), self.labels[batch])
-
-
-def batches_of_an_epoch(num_images: int, batch_size: int, world_size: int) -> int:
-    """Number of batches on each rank, the smallest that `batch_size` allows."""
-    per_rank = -(-num_images // world_size)
-    return -(-per_rank // batch_size)
 
 
 def as_images(digits: Tensor) -> Tensor:

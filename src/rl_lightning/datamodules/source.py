@@ -163,6 +163,12 @@ def _unchanged(batch: Batch) -> Batch:
     return batch
 
 
+def batches_of_an_epoch(num_samples: int, batch_size: int, world_size: int) -> int:
+    """Number of batches on each rank, the smallest that `batch_size` allows."""
+    per_rank = -(-num_samples // world_size)
+    return -(-per_rank // batch_size)
+
+
 def require_positive(**sizes: int) -> None:
     """Check that sizes are at least 1.
 

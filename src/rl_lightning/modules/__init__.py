@@ -7,6 +7,7 @@ from rl_lightning.modules.q_learning import QLearning
 from rl_lightning.modules.ram import RecurrentAttentionModel
 from rl_lightning.modules.reinforce import Reinforce
 from rl_lightning.modules.sac import SAC
+from rl_lightning.modules.supervised_policy import SupervisedPolicy
 from rl_lightning.modules.value_iteration import PolicyEvaluation, ValueIteration
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "QLearning",
     "RecurrentAttentionModel",
     "Reinforce",
+    "SupervisedPolicy",
     "ValueIteration",
 ]

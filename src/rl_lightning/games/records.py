@@ -1,0 +1,170 @@
+"""Records of games of Go in SGF files."""
+
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_lightning.games.board_game import BoardGame, State
+from rl_lightning.games.go_planes import GoPositions
+from rl_lightning.runtime.errors import ConfigurationError
+
+
+class Record(NamedTuple):
+    """One game of Go, from the empty board."""
+
+    moves: tuple[int, ...]  # actions of `BoardGame`, Black first
+    outcome: float  # for Black: +1 for a win, -1 for a loss, 0 for a draw
+
+
+class ExpertPositions(NamedTuple):
+    """Positions of games, with the move that the expert chose."""
+
+    positions: GoPositions  # D positions
+    actions: npt.NDArray[np.int64]  # [D]
+    outcomes: npt.NDArray[np.float32]  # [D]: result of the game for the player to move
+
+
+def read_records(path: Path, board_size: int) -> tuple[list[Record], Counter[str]]:
+    """Read the games of a folder, of a tar archive or of one file; equal games are read once.
+
+    The result is the file's property `RE`. The score of the last position would be wrong for games
+    that end with dead stones on the board.
+
+    Args:
+        path: A folder, which is searched for `*.sgf`, a tar archive, or an SGF file.
+        board_size: Games on other boards are left out.
+
+    Returns:
+        Games in the order of their file names, and the number of files left out by reason.
+
+    Raises:
+        ConfigurationError: If there is no file, or no game that can be used.
+    """
+    try:
+        from sgfmill import sgf  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(
+            "SGF files need sgfmill, which is not installed: pip install 'rl_lightning[go]'"
+        ) from error
+    records: dict[tuple[int, ...], Record] = {}
+    skipped: Counter[str] = Counter()
+    for content in _contents(path):
+        record = parse_record(content, board_size)
+        if isinstance(record, str):
+            skipped[record] += 1
+        elif record.moves in records:
+            skipped["equal to another game"] += 1
+        else:
+            records[record.moves] = record
+    if not records:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
+        raise ConfigurationError(
+            f"{path} has no game of Go on {board_size}x{board_size} that can be used "
+            f"({reasons or 'it has no .sgf file'}): set path to a folder or a tar archive of SGF "
+            "files"
+        )
+    return [*records.values()], skipped
+
+
+def _contents(path: Path) -> Iterator[bytes]:
+    if path.is_dir():
+        for file in sorted(path.rglob("*.sgf")):
+            yield file.read_bytes()
+        return
+    if not path.is_file():
+        raise ConfigurationError(
+            f"there is no {path}: set path to a folder or a tar archive of SGF files"
+        )
+    if not tarfile.is_tarfile(path):
+        yield path.read_bytes()
+        return
+    with tarfile.open(path) as archive:
+        contents = {}
+        for member in archive:
+            opened = archive.extractfile(member) if member.name.endswith(".sgf") else None
+            if opened is not None:
+                contents[member.name] = opened.read()
+    for name in sorted(contents):
+        yield contents[name]
+
+
+def parse_record(content: bytes, board_size: int) -> Record | str:
+    """Read one game of an SGF file.
+
+    Returns:
+        The game, or the reason for which it is left out.
+    """
+    from sgfmill import sgf
+
+    try:
+        parsed = sgf.Sgf_game.from_bytes(content)
+        if parsed.get_size() != board_size:
+            return "on another board"
+        root, nodes = parsed.get_root(), parsed.get_main_sequence()
+        if any(node.has_setup_stones() for node in nodes):
+            return "with handicap or other stones that were not played"
+        moves: list[int] = []
+        for node in nodes:
+            colour, point = node.get_move()
+            if colour is None:
+                continue
+            if colour != "bw"[len(moves) % 2]:
+                return "in which the players do not take turns"
+            moves.append(board_size**2 if point is None else point[0] * board_size + point[1])
+        result = root.get("RE") if root.has_property("RE") else ""
+        winner = parsed.get_winner()
+    except (ValueError, KeyError):
+        return "not in the format of SGF"
+    if winner is None and result.lower() not in ("0", "draw", "jigo"):
+        return "without a result"
+    if not moves:
+        return "without moves"
+    return Record(tuple(moves), {"b": 1.0, "w": -1.0, None: 0.0}[winner])
+
+
+def replay(game: BoardGame, records: Sequence[Record], with_passes: bool) -> list[ExpertPositions]:
+    """Play recorded games with the rules of OpenSpiel.
+
+    A record is read up to the first move that OpenSpiel forbids or that follows the game's end,
+    such as a move after a repeated position.
+
+    Args:
+        game: Go.
+        records: Games on its board.
+        with_passes: Whether positions in which the expert passed are kept.
+
+    Returns:
+        The positions of each game.
+    """
+    return [_replay_one(game, record, with_passes) for record in records]
+
+
+def _replay_one(game: BoardGame, record: Record, with_passes: bool) -> ExpertPositions:
+    state, states, actions = game.start(), list[State](), list[int]()
+    for move in record.moves:
+        if state.is_terminal() or not state.legal_actions_mask()[move]:
+            break
+        if with_passes or move != game.num_points:
+            states.append(state.clone())
+            actions.append(move)
+        game.play(state, move)
+    positions = game.pack(states)
+    signs = np.where(positions.black, 1, -1)
+    return ExpertPositions(
+        positions, np.array(actions, np.int64), (signs * record.outcome).astype(np.float32)
+    )
+
+
+def join_positions(games: Sequence[ExpertPositions]) -> ExpertPositions:
+    """Join the positions of several games."""
+    packed = zip(*(each.positions for each in games), strict=True)
+    return ExpertPositions(
+        GoPositions(*(np.concatenate(column) for column in packed)),
+        np.concatenate([each.actions for each in games]),
+        np.concatenate([each.outcomes for each in games]),
+    )
