@@ -87,6 +87,12 @@ class BoardGame:
             return sorted(int(heights[each]) * self.board_shape[1] + each for each in actions)
         return actions
 
+    def action_of(self, state: State, move: int) -> int:
+        """The action for a legal move of OpenSpiel, such as one of `state.history()`."""
+        if self._has_columns:
+            return int(self._heights(state)[move]) * self.board_shape[1] + move
+        return move
+
     def play(self, state: State, action: int) -> None:
         """Play a legal action, which changes the state."""
         state.apply_action(action % self.board_shape[1] if self._has_columns else action)

@@ -1,0 +1,86 @@
+"""Simulations per second of `TreeSearch` and of OpenSpiel's `MCTSBot`, with the same network.
+
+    python benchmarks/tree_search.py --game "go(board_size=9,komi=7.5)"
+
+Both search the same positions in one process, so that their ratio does not depend on what else the
+machine does.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import torch
+from open_spiel.python.algorithms import mcts
+
+from rl_lightning.games.board_game import BoardGame
+from rl_lightning.networks.board import BoardPolicy, BoardValue
+from rl_lightning.search.evaluators import network_evaluator
+from rl_lightning.search.tree_search import TreeSearch
+
+
+class BotEvaluator(mcts.Evaluator):
+    """The same networks for OpenSpiel's bot, which asks for priors and values one at a time."""
+
+    def __init__(self, game, evaluate):
+        self.game, self.evaluate_batch = game, evaluate
+        self.position, self.found = "", None
+
+    def _evaluate(self, state):
+        if state.history_str() != self.position:
+            self.position, self.found = state.history_str(), self.evaluate_batch([state])
+        return self.found
+
+    def evaluate(self, state):
+        value = float(self._evaluate(state)[1][0])
+        return np.array([value, -value]) * (1 if state.current_player() == 0 else -1)
+
+    def prior(self, state):
+        priors = self._evaluate(state)[0][0]
+        return [(move, priors[self.game.action_of(state, move)]) for move in state.legal_actions()]
+
+
+def midgames(game, number):
+    """Positions after some random moves."""
+    states, rng = [], np.random.default_rng(0)
+    for _ in range(number):
+        state = game.start()
+        for _ in range(10):
+            state.apply_action(int(rng.choice(state.legal_actions()[:-1])))
+        states.append(state)
+    return states
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--game", default="go(board_size=9,komi=7.5)")
+    parser.add_argument("--simulations", type=int, default=400)
+    parser.add_argument("--num_layers", type=int, default=3)
+    parser.add_argument("--num_filters", type=int, default=32)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    game = BoardGame(given.game)
+    policy = BoardPolicy(game.spec, given.num_layers, given.num_filters)
+    value = BoardValue(game.spec, given.num_layers, given.num_filters)
+    evaluate = network_evaluator(game, policy, value)
+    TreeSearch(game, evaluate, 8).search(midgames(game, 1))  # compiles
+
+    for games, leaves in ((1, 1), (1, 8), (32, 8)):
+        states = midgames(game, games)
+        search = TreeSearch(game, evaluate, given.simulations, leaves_per_batch=leaves)
+        start = time.perf_counter()
+        search.search(states)
+        rate = games * given.simulations / (time.perf_counter() - start)
+        print(f"TreeSearch, {games} games, {leaves} leaves a batch: {rate:,.0f} simulations/s")
+    bot = mcts.MCTSBot(
+        game.rules, 5.0, given.simulations, BotEvaluator(game, evaluate),
+        child_selection_fn=mcts.SearchNode.puct_value,
+    )  # fmt: skip
+    start = time.perf_counter()
+    bot.mcts_search(midgames(game, 1)[0])
+    rate = given.simulations / (time.perf_counter() - start)
+    print(f"OpenSpiel's MCTSBot: {rate:,.0f} simulations/s")
+
+
+if __name__ == "__main__":
+    main()

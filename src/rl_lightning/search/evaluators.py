@@ -1,0 +1,77 @@
+"""Evaluations of leaves: priors and values from networks, and results of random rollouts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rl_lightning.games.board_game import BoardGame, State
+
+Array = npt.NDArray[Any]
+
+# Priors [N, A] and values [N] for the players to move, of positions that are not final.
+Evaluator = Callable[[Sequence[State]], tuple[Array, Array]]
+# Results [N] for player 0 of playing positions to their end.
+Rollout = Callable[[Sequence[State]], Array]
+
+
+def uniform_evaluator(game: BoardGame) -> Evaluator:
+    """Equal priors and values of 0, for a search that learns from rollouts alone."""
+
+    def evaluate(states: Sequence[State]) -> tuple[Array, Array]:
+        return np.ones((len(states), game.num_actions), np.float32), np.zeros(len(states))
+
+    return evaluate
+
+
+def network_evaluator(
+    game: BoardGame,
+    policy: Callable[[Tensor], Tensor],
+    value: Callable[[Tensor], Tensor] | None = None,
+    device: torch.device | str = "cpu",
+) -> Evaluator:
+    """Priors and values of networks, which evaluate all positions in one batch.
+
+    Args:
+        game: The game.
+        policy: Planes [N, C, H, W] to logits [N, A].
+        value: Planes to values [N]; None gives values of 0.
+        device: The device of the networks.
+    """
+
+    @torch.no_grad()
+    def evaluate(states: Sequence[State]) -> tuple[Array, Array]:
+        planes = torch.from_numpy(game.observe(states)).to(device)
+        priors = policy(planes).softmax(1).float().cpu().numpy()
+        if value is None:
+            return priors, np.zeros(len(states))
+        return priors, value(planes).double().cpu().numpy()
+
+    return evaluate
+
+
+def random_rollout(game: BoardGame, generator: np.random.Generator) -> Rollout:
+    """Play each position to its end with random moves.
+
+    In games with a pass, a player passes only where no other move is legal.
+    """
+
+    def roll_out(states: Sequence[State]) -> Array:
+        results = np.empty(len(states))
+        for index, state in enumerate(states):
+            here = state.clone()
+            draws = generator.random(game.rules.max_game_length() + 1)
+            for draw in draws:
+                if here.is_terminal():
+                    break
+                legal = here.legal_actions()
+                if game.has_pass and len(legal) > 1 and legal[-1] == game.num_points:
+                    legal = legal[:-1]
+                here.apply_action(legal[int(draw * len(legal))])
+            results[index] = game.outcome(here, 0)
+        return results
+
+    return roll_out

@@ -1,0 +1,178 @@
+"""One search tree in flat arrays, with its selection, expansion and backup.
+
+A node owns a range of edges, one for each legal action. Values of an edge are those of the player
+who moves along it.
+
+Source: Silver et al. 2016, "Mastering the game of Go with deep neural networks and tree search",
+methods, "Search algorithm".
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_lightning.runtime.errors import ConfigurationError
+
+Array = npt.NDArray[Any]
+
+NOT_EXPANDED = -1
+
+
+class Tree:
+    """A tree whose root is node 0.
+
+    Attributes:
+        first_edge: Of each node, index of its first edge.
+        num_edges: Of each node; 0 at the end of a game.
+        players: Of each node, the player to move.
+        actions: Of each edge.
+        priors: Of each edge, P(s, a) [float32].
+        visits: Of each edge, N(s, a).
+        totals: Of each edge, W(s, a), the sum of the values of its simulations [float64].
+        children: Of each edge, the node that it leads to, or `NOT_EXPANDED`.
+    """
+
+    def __init__(self) -> None:
+        self.nodes = self.edges = 0
+        self.first_edge = np.zeros(64, np.int64)
+        self.num_edges = np.zeros(64, np.int64)
+        self.players = np.zeros(64, np.int8)
+        self.actions = np.zeros(512, np.int64)
+        self.priors = np.zeros(512, np.float32)
+        self.visits = np.zeros(512, np.int64)
+        self.totals = np.zeros(512, np.float64)
+        self.children = np.zeros(512, np.int64)
+
+    def add_node(self, player: int, actions: Sequence[int], priors: Array) -> int:
+        """Add a node with an edge for each action, and return its number.
+
+        Args:
+            player: The player to move.
+            actions: Legal actions; none at the end of a game.
+            priors: P(s, a) of these actions.
+        """
+        node, first, count = self.nodes, self.edges, len(actions)
+        if node == len(self.players):
+            self._double("first_edge", "num_edges", "players")
+        while first + count > len(self.actions):
+            self._double("actions", "priors", "visits", "totals", "children")
+        self.first_edge[node], self.num_edges[node], self.players[node] = first, count, player
+        new = slice(first, first + count)
+        self.actions[new], self.priors[new] = actions, priors
+        self.visits[new], self.totals[new], self.children[new] = 0, 0, NOT_EXPANDED
+        self.nodes, self.edges = node + 1, first + count
+        return node
+
+    def root_edges(self) -> slice:
+        """The edges of the root."""
+        first = int(self.first_edge[0])
+        return slice(first, first + int(self.num_edges[0]))
+
+    def select(self, exploration: float, virtual_loss: int) -> Array:
+        """Go down from the root along the edges with the largest Q + U, to a leaf.
+
+        U(s, a) = c P(s, a) √(Σ_b N(s, b)) / (1 + N(s, a)). The sum counts as 1 before the first
+        visit, so that the priors decide then. Each edge on the way counts as lost `virtual_loss`
+        times until `back_up`.
+
+        Args:
+            exploration: c.
+            virtual_loss: Number of lost simulations.
+
+        Returns:
+            The edges of the path, the first of the root first. The last one is not expanded, or
+            leads to the end of a game.
+        """
+        return _select()(
+            self.first_edge, self.num_edges, self.priors, self.visits, self.totals, self.children,
+            exploration, virtual_loss,
+        )  # fmt: skip
+
+    def back_up(self, path: Array, value: float, virtual_loss: int) -> None:
+        """Count a simulation on its path, and remove the virtual losses of `select`.
+
+        Args:
+            path: The edges.
+            value: Of the leaf, for player 0.
+            virtual_loss: As in `select`.
+        """
+        owners = np.searchsorted(self.first_edge[: self.nodes], path, side="right") - 1
+        signs = np.where(self.players[owners] == 0, 1.0, -1.0)
+        self.visits[path] += 1 - virtual_loss
+        self.totals[path] += signs * value + virtual_loss
+
+    def subtree(self, action: int) -> "Tree | None":
+        """Copy the subtree below an action of the root; None if it is not expanded."""
+        edges = self.root_edges()
+        found = np.flatnonzero(self.actions[edges] == action)
+        child = int(self.children[edges][found[0]]) if found.size else NOT_EXPANDED
+        if child == NOT_EXPANDED:
+            return None
+        kept = Tree()
+        waiting = [(child, NOT_EXPANDED)]
+        for node, incoming in waiting:
+            old = slice(self.first_edge[node], self.first_edge[node] + self.num_edges[node])
+            new = kept.add_node(self.players[node], self.actions[old], self.priors[old])  # type: ignore[arg-type]
+            if incoming != NOT_EXPANDED:
+                kept.children[incoming] = new
+            first = int(kept.first_edge[new])
+            kept.visits[first : kept.edges] = self.visits[old]
+            kept.totals[first : kept.edges] = self.totals[old]
+            below = self.children[old]
+            expanded = np.flatnonzero(below != NOT_EXPANDED)
+            waiting += [(int(below[k]), first + int(k)) for k in expanded]
+        return kept
+
+    def _double(self, *names: str) -> None:
+        for name in names:
+            column = getattr(self, name)
+            setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
+
+
+@lru_cache
+def _select() -> Callable[..., Array]:
+    """Compile the selection, at the first use because the import of numba is slow."""
+    try:
+        from numba import njit
+    except ImportError as error:
+        raise ConfigurationError(
+            "tree search needs numba, which is not installed: pip install 'rl_lightning[go]'"
+        ) from error
+
+    def select(
+        first_edge: Array,
+        num_edges: Array,
+        priors: Array,
+        visits: Array,
+        totals: Array,
+        children: Array,
+        exploration: float,
+        virtual_loss: int,
+    ) -> Array:
+        path, length, node = np.empty(16, np.int64), 0, 0
+        while node != -1 and num_edges[node] > 0:
+            first, end = first_edge[node], first_edge[node] + num_edges[node]
+            parent = 0
+            for edge in range(first, end):
+                parent += visits[edge]
+            scale = exploration * np.sqrt(max(parent, 1))
+            best, largest = first, -np.inf
+            for edge in range(first, end):
+                count = visits[edge]
+                mean = totals[edge] / count if count > 0 else 0.0
+                score = mean + scale * priors[edge] / (1 + count)
+                if score > largest:
+                    best, largest = edge, score
+            if length == len(path):
+                path = np.concatenate((path, np.empty_like(path)))
+            path[length] = best
+            length += 1
+            visits[best] += virtual_loss
+            totals[best] -= virtual_loss
+            node = children[best]
+        return path[:length]
+
+    return cast(Callable[..., Array], njit(select, cache=True))

@@ -1,0 +1,277 @@
+"""Tree search against a naive one with objects, and on positions with known results."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from rl_lightning.games.board_game import BoardGame
+from rl_lightning.games.playing import minimax_values, perfect_player, play_match, random_player
+from rl_lightning.networks.board import BoardPolicy, BoardValue
+from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.search.evaluators import network_evaluator, random_rollout, uniform_evaluator
+from rl_lightning.search.tree_search import TreeSearch
+
+GAMES = ["tic_tac_toe", "connect_four", "go(board_size=3,komi=0.5)"]
+
+
+def hashed_evaluator(game):
+    """Priors and values that are arbitrary, and a function of the position."""
+
+    def evaluate(states):
+        rows = [
+            np.random.default_rng([*state.history(), 7]).random(game.num_actions + 1)
+            for state in states
+        ]
+        table = np.array(rows)
+        return table[:, :-1].astype(np.float32), 2 * table[:, -1] - 1
+
+    return evaluate
+
+
+def hashed_rollout(states):
+    return np.array([np.sign(np.sin(sum(state.history()) + 1.0)) for state in states])
+
+
+class Node:
+    """A node of the naive search, with dictionaries by action."""
+
+    def __init__(self, game, state, evaluate):
+        priors, _ = evaluate([state])
+        legal = game.legal_actions(state)
+        self.player = state.current_player()
+        total = priors[0][legal].sum()
+        self.prior = {action: priors[0][action] / total for action in legal}
+        self.visits = dict.fromkeys(legal, 0)
+        self.total = dict.fromkeys(legal, 0.0)
+        self.children = {}
+
+
+def naive_search(game, state, evaluate, simulations, c, rollout_share):
+    """The algorithm of the paper for one game, without batches."""
+    root = Node(game, state, evaluate)
+
+    def simulate(node, here):
+        """Returns the value for player 0."""
+        scale = c * math.sqrt(max(sum(node.visits.values()), 1))
+
+        def score(action):
+            n = node.visits[action]
+            return (node.total[action] / n if n else 0.0) + scale * node.prior[action] / (1 + n)
+
+        action = max(node.prior, key=score)
+        after = here.clone()
+        game.play(after, action)
+        if after.is_terminal():
+            value = game.outcome(after, 0)
+        elif action in node.children:
+            value = simulate(node.children[action], after)
+        else:
+            node.children[action] = Node(game, after, evaluate)
+            sign = 1 if after.current_player() == 0 else -1
+            value = sign * evaluate([after])[1][0]
+            value = (1 - rollout_share) * value + rollout_share * hashed_rollout([after])[0]
+        node.visits[action] += 1
+        node.total[action] += value if node.player == 0 else -value
+        return value
+
+    for _ in range(simulations):
+        simulate(root, state)
+    return root
+
+
+def midgames(game, number=4):
+    states, rng = [], np.random.default_rng(1)
+    for plies in range(number):
+        state = game.start()
+        for _ in range(plies):
+            game.play(state, int(rng.choice(game.legal_actions(state))))
+        states.append(state)
+    return states
+
+
+@pytest.mark.parametrize("rollout_share", [0.0, 0.3])
+@pytest.mark.parametrize("name", GAMES)
+def test_visits_and_values_equal_those_of_a_naive_search(name, rollout_share):
+    game = BoardGame(name)
+    states, evaluate = midgames(game), hashed_evaluator(game)
+    search = TreeSearch(
+        game, evaluate, 150, hashed_rollout, rollout_share, exploration=1.5, leaves_per_batch=1
+    )
+    found = search.search(states)
+    for row, state in enumerate(states):
+        root = naive_search(game, state, evaluate, 150, 1.5, rollout_share)
+        for action, visits in root.visits.items():
+            assert found.visits[row, action] == visits
+            mean = root.total[action] / max(visits, 1)
+            assert found.values[row, action] == pytest.approx(mean, abs=1e-6)
+            assert found.priors[row, action] == pytest.approx(root.prior[action])
+        assert found.visits[row].sum() == 150
+
+
+@pytest.mark.parametrize(("leaves", "limit"), [(4, 0.15), (16, 0.35)])
+@pytest.mark.parametrize("name", GAMES)
+def test_batched_leaves_find_nearly_what_single_leaves_find(name, leaves, limit):
+    game = BoardGame(name)
+    states, evaluate = midgames(game), hashed_evaluator(game)
+    single = TreeSearch(game, evaluate, 800, exploration=1.5, leaves_per_batch=1).search(states)
+    batched = TreeSearch(game, evaluate, 800, exploration=1.5, leaves_per_batch=leaves)
+    found = batched.search(states)
+    assert (found.visits.sum(1) == 800).all(), "no virtual loss stays"
+    assert np.abs(found.values).max() <= 1
+    shares = np.abs(found.visits - single.visits).sum(1) / 800 / 2
+    assert shares.mean() < limit
+    best = np.take_along_axis(single.values, found.visits.argmax(1)[:, None], 1)[:, 0]
+    chosen = np.take_along_axis(single.values, single.visits.argmax(1)[:, None], 1)[:, 0]
+    assert (chosen - best).mean() < 0.1
+    for _, _, tree in batched._kept.values():
+        edges = slice(0, tree.edges)
+        assert (tree.visits[edges] >= 0).all()
+        assert (np.abs(tree.totals[edges]) <= tree.visits[edges] + 1e-9).all()
+
+
+def test_virtual_loss_spreads_the_leaves_of_a_batch():
+    game = BoardGame("connect_four")
+    sizes = {0: [], 3: []}
+    for virtual_loss, seen in sizes.items():
+
+        def evaluate(states, seen=seen):
+            seen.append(len({str(state) for state in states}))
+            return hashed_evaluator(game)(states)
+
+        search = TreeSearch(game, evaluate, 64, leaves_per_batch=8, virtual_loss=virtual_loss)
+        search.search([game.start()])
+    assert np.mean(sizes[0]) < 2 < 4 < np.mean(sizes[3])
+
+
+def test_games_searched_together_equal_games_searched_alone():
+    game = BoardGame("connect_four")
+    states, evaluate = midgames(game), hashed_evaluator(game)
+    together = TreeSearch(game, evaluate, 100).search(states)
+    for row, state in enumerate(states):
+        alone = TreeSearch(game, evaluate, 100).search([state])
+        assert np.array_equal(alone.visits[0], together.visits[row])
+        assert np.array_equal(alone.values[0], together.values[row])
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_a_reused_tree_is_what_was_found_below_the_moves(name):
+    game = BoardGame(name)
+    evaluate, state = hashed_evaluator(game), game.start()
+    search = TreeSearch(game, evaluate, 300, exploration=1.5, leaves_per_batch=1)
+    for _ in range(2):
+        (action,) = search([state])
+        game.play(state, action)
+    _, before, tree = search._kept[id(state)]
+    assert len(before) == 1
+    below = tree.subtree(last_action(game, state))
+    kept = below.visits[below.root_edges()]
+    found = search.search([state])
+    assert kept.sum() > 0
+    assert found.visits.sum() == kept.sum() + 300
+    # A naive search of the same position, with as many simulations, finds the same.
+    root = naive_search(game, state, evaluate, int(found.visits.sum()), 1.5, 0.0)
+    assert {a: int(found.visits[0, a]) for a in root.visits} == root.visits
+
+
+def last_action(game, state):
+    there = game.start()
+    for move in state.history()[:-1]:
+        there.apply_action(move)
+    return game.action_of(there, state.history()[-1])
+
+
+def test_the_tree_of_another_game_is_not_reused():
+    game = BoardGame("tic_tac_toe")
+    search = TreeSearch(game, uniform_evaluator(game), 50)
+    state = game.start()
+    search([state])
+    game.play(state, 0)
+    search._kept[id(state)] = (state, [5], search._kept[id(state)][2])
+    assert search.search([state]).visits.sum() == 50
+    while not state.is_terminal():
+        game.play(state, game.legal_actions(state)[0])
+    search([game.start()])
+    assert id(state) not in search._kept, "trees of finished games are discarded"
+
+
+# Moves, and the actions that are best after them.
+FORCED = [
+    ("tic_tac_toe", (0, 3, 1, 4), {2}),  # a win in one move
+    ("tic_tac_toe", (0, 3, 1), {2}),  # the only defence
+    ("tic_tac_toe", (4, 1, 0, 8), {3, 6}),  # a double threat: a win in three moves
+    ("connect_four", (3, 0, 10, 1, 17, 2), {24}),
+    ("connect_four", (3, 10, 2, 9), {1, 4}),  # an open three: a win in three moves
+]
+
+
+@pytest.mark.parametrize(("name", "moves", "best"), FORCED)
+def test_with_equal_priors_and_rollouts_it_finds_forced_wins(name, moves, best):
+    game = BoardGame(name)
+    state = game.start()
+    for action in moves:
+        game.play(state, action)
+    rollout = random_rollout(game, np.random.default_rng(0))
+    search = TreeSearch(game, uniform_evaluator(game), 600, rollout, 1.0, exploration=2.0)
+    (action,) = search([state])
+    assert action in best
+
+
+def test_with_exact_values_it_loses_no_game_against_the_perfect_player():
+    game, rng = BoardGame("tic_tac_toe"), np.random.default_rng(0)
+    value_of = minimax_values(game)
+
+    def evaluate(states):
+        signs = [1 if state.current_player() == 0 else -1 for state in states]
+        values = [sign * value_of(state) for sign, state in zip(signs, states, strict=True)]
+        return np.ones((len(states), 9), np.float32), np.array(values)
+
+    search = TreeSearch(game, evaluate, 64, leaves_per_batch=4)
+    assert play_match(game, search, perfect_player(game, rng), 40).outcomes.min() == 0
+    assert play_match(game, perfect_player(game, rng), search, 40).outcomes.max() == 0
+    assert play_match(game, search, random_player(game, rng), 20).outcomes.mean() > 0.7
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_networks_evaluate_all_leaves_in_one_batch(name):
+    game = BoardGame(name)
+    policy, value = BoardPolicy(game.spec, 2, 4), BoardValue(game.spec, 2, 4)
+    evaluate, sizes = network_evaluator(game, policy, value), []
+
+    def counted(states):
+        sizes.append(len(states))
+        return evaluate(states)
+
+    states = midgames(game)
+    found = TreeSearch(game, counted, 16, leaves_per_batch=4).search(states)
+    assert len(sizes) == 1 + 4
+    assert max(sizes) <= 16
+    for row, state in enumerate(states):
+        logits = policy(torch.from_numpy(game.observe([state])))
+        expected = logits.softmax(1)[0].detach().numpy()
+        assert found.priors[row] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_network_value_is_for_the_player_to_move():
+    game = BoardGame("connect_four")
+    policy, value = BoardPolicy(game.spec, 1, 2), BoardValue(game.spec, 1, 2)
+    states = midgames(game)
+    _, values = network_evaluator(game, policy, value)(states)
+    expected = value(torch.from_numpy(game.observe(states))).detach().numpy()
+    assert values == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"num_simulations": 0}, "at least 1"),
+        ({"leaves_per_batch": 0}, "at least 1"),
+        ({"rollout_share": 0.5}, "give a rollout"),
+        ({"rollout_share": -1}, "between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(arguments, says):
+    game = BoardGame("tic_tac_toe")
+    with pytest.raises(ConfigurationError, match=says):
+        TreeSearch(game, uniform_evaluator(game), **arguments)
