@@ -127,6 +127,7 @@ def test_batched_leaves_find_nearly_what_single_leaves_find(name, leaves, limit)
     assert (chosen - best).mean() < 0.1
     for _, _, tree in batched._kept.values():
         edges = slice(0, tree.edges)
+        assert (tree.children[edges] >= 0).sum() == tree.nodes - 1, "each node has one parent"
         assert (tree.visits[edges] >= 0).all()
         assert (np.abs(tree.totals[edges]) <= tree.visits[edges] + 1e-9).all()
 
