@@ -128,3 +128,11 @@ def test_ranks_share_the_positions(folder, world_size, monkeypatch):
 def test_what_cannot_be_used_is_one_line(folder, arguments, says):
     with pytest.raises(ConfigurationError, match=says):
         make(folder, **arguments)
+
+
+def test_files_that_are_left_out_are_counted(tmp_path, caplog):
+    folder = write_games(tmp_path / "games", GAMES)
+    (folder / "other.sgf").write_text("(;SZ[19]RE[B+1];B[aa])")
+    with caplog.at_level("INFO", "lightning.pytorch.utilities.rank_zero"):
+        make(folder)
+    assert "10 games; 1 left out, on another board" in caplog.text

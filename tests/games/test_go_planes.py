@@ -1,5 +1,6 @@
 """The planes of Go against OpenSpiel's rules, and on boards made by hand."""
 
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from rl_lightning.games import go_planes as planes
 from rl_lightning.games.board_game import BoardGame
 from rl_lightning.games.go_planes import GoPositions, encode
+from rl_lightning.runtime.errors import ConfigurationError
 
 
 def board_of(game, state):
@@ -153,3 +155,10 @@ def test_a_batch_equals_its_rows():
     together = game.observe(states)
     assert np.array_equal(together, np.concatenate([game.observe([each]) for each in states]))
     assert any((one != other).any() for one, other in pairwise(together))
+
+
+def test_without_numba_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    planes._kernel.cache_clear()
+    with pytest.raises(ConfigurationError, match=r"pip install 'rl_lightning\[go\]'"):
+        encode(by_hand("... ... ..."), 3)

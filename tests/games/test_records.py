@@ -1,6 +1,7 @@
 """SGF files: what is read, what is left out, and what a replay gives."""
 
 import io
+import sys
 import tarfile
 
 import numpy as np
@@ -93,3 +94,9 @@ def test_a_replay_stops_at_a_move_that_the_rules_forbid():
 
 def test_the_sample_writer_writes_what_is_read(tmp_path):
     assert parse_record(sgf_of([0, 80, 81], "B+R", 9).encode(), 9) == Record((0, 80, 81), 1.0)
+
+
+def test_without_sgfmill_the_error_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sgfmill", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'rl_lightning\[go\]'"):
+        read_records(tmp_path, 9)

@@ -115,3 +115,19 @@ def test_every_subcommand_runs_from_the_yaml(games, tmp_path, monkeypatch):
         assert main([subcommand, *common, "--ckpt_path", str(last)]) == 0
     other = ["--data.game", "go(board_size=7,komi=7.5)", "--ckpt_path", str(last)]
     assert main(["test", *common, *other]) == 2
+
+
+def test_missing_games_are_one_line_and_leave_no_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert main(["fit", "--config", str(CONFIG), "--data.path", "nowhere"]) == 2
+    assert "there is no nowhere" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_fit_and_test_of_one_datamodule_read_their_splits(games):
+    data = make_data(games)
+    module = SupervisedPolicy(data.environment, 1, 2)
+    quiet(max_epochs=1).fit(module, data)
+    (found,) = quiet().test(module, data, verbose=False)
+    assert 0 <= found["test/top1"] <= found["test/top5"] <= 1

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, IterableDataset
 
 from rl_lightning.datamodules.source import (
@@ -16,7 +17,7 @@ from rl_lightning.datamodules.source import (
 from rl_lightning.experience import LabelledPositions
 from rl_lightning.games.board_game import BoardGame
 from rl_lightning.games.go_planes import GoPositions, encode
-from rl_lightning.games.records import ExpertPositions, join_positions, read_records, replay
+from rl_lightning.games.records import ExpertPositions, Record, join_positions, read_records, replay
 from rl_lightning.games.symmetries import turn
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.seeding import numpy_stream
@@ -47,7 +48,7 @@ class ExpertGamesDataModule(SourceDataModule):
         learn_passes: bool = False,
         seed: int = 0,
     ) -> None:
-        """Check the arguments. The files are read later, in `setup`.
+        """Check the arguments. The files are read later, in `prepare_data`.
 
         Args:
             path: A folder or a tar archive of SGF files.
@@ -86,7 +87,7 @@ class ExpertGamesDataModule(SourceDataModule):
         self.symmetries = symmetries
         self.learn_passes = learn_passes
         self.splits: dict[str, ExpertPositions] = {}
-        self.skipped: dict[str, int] = {}
+        self._games: dict[str, list[Record]] = {}
         self._drawn_pass = -1
         self._order = np.empty(0, np.int64)
 
@@ -95,16 +96,34 @@ class ExpertGamesDataModule(SourceDataModule):
         """Rows and columns of the board."""
         return self.game.board_shape[0]
 
-    def setup(self, stage: str) -> None:
-        """Read and replay the games at the first call.
+    def prepare_data(self) -> None:
+        """Read the games, before anything is written.
 
         Raises:
             ConfigurationError: If there are no games, or too few for the three splits.
         """
+        if not self._games:
+            self._games = self._read()
+
+    def setup(self, stage: str) -> None:
+        """Replay the games of the stage at its first call.
+
+        Raises:
+            ConfigurationError: As `prepare_data`, in a process that it was not called in.
+        """
         super().setup(stage)
-        if self.splits:
-            return
-        records, self.skipped = read_records(self.path, self.board_size)
+        if not self._games:
+            self._games = self._read()
+        for name in {"fit": ("train", "validate"), "validate": ("validate",)}.get(stage, ("test",)):
+            if name not in self.splits:
+                games = replay(self.game, self._games[name], self.learn_passes)
+                self.splits[name] = join_positions(games)
+
+    def _read(self) -> dict[str, list[Record]]:
+        """Read the games and split them."""
+        records, skipped = read_records(self.path, self.board_size)
+        left_out = "".join(f"; {count} left out, {why}" for why, count in sorted(skipped.items()))
+        rank_zero_info(f"{self.path}: {len(records)} games{left_out}")
         order = numpy_stream(SPLIT_SEED, stream="split of games").permutation(len(records))
         counts = {name: int(share * len(records)) for name, share in self.shares.items()}
         held_out = sum(counts.values())
@@ -118,10 +137,7 @@ class ExpertGamesDataModule(SourceDataModule):
             "test": order[counts["validate"] : held_out],
             "train": order[held_out:],
         }
-        wanted = {"fit": ("train", "validate"), "validate": ("validate",)}.get(stage, ("test",))
-        for name in wanted:
-            games = replay(self.game, [records[k] for k in parts[name]], self.learn_passes)
-            self.splits[name] = join_positions(games)
+        return {name: [records[k] for k in rows] for name, rows in parts.items()}
 
     def batch(self, split: str, rows: np.ndarray, turned: bool = False) -> LabelledPositions:
         """The positions of a split with these indices.
