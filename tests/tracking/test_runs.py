@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from rl_lightning.cli import main
 from rl_lightning.datamodules import RolloutDataModule
 from rl_lightning.modules import A2C
+from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 
 CONFIG = str(Path(__file__).parent.parent.parent / "configs/a2c/cartpole.yaml")
@@ -137,3 +138,10 @@ def test_system_metrics_are_logged(runs, monkeypatch):
     assert monitor._process is None, "the thread was not stopped"
     _, (run,) = runs()
     assert "system/cpu_utilization_percentage" in run.data.metrics
+
+
+def test_system_metrics_without_psutil_are_refused(monkeypatch):
+    monkeypatch.setattr("rl_lightning.tracking.mlflow_tracker.find_spec", lambda name: None)
+    MLflowTracker()
+    with pytest.raises(ConfigurationError, match="pip install psutil"):
+        MLflowTracker(log_system_metrics=True)

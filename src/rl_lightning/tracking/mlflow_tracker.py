@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.error import URLError
@@ -52,7 +53,8 @@ class MLflowTracker(MLFlowLogger):
             seconds.
 
     Raises:
-        ConfigurationError: If a tracking server does not answer.
+        ConfigurationError: If a tracking server does not answer, or psutil is missing for
+            `log_system_metrics`.
     """
 
     def __init__(
@@ -69,6 +71,11 @@ class MLflowTracker(MLFlowLogger):
         synchronous: bool = False,
         log_system_metrics: bool = False,
     ) -> None:
+        if log_system_metrics and find_spec("psutil") is None:
+            raise ConfigurationError(
+                "log_system_metrics is true, and MLflow needs psutil for it, which is not "
+                "installed: pip install psutil"
+            )
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
         if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             # Only rank 0 logs. If two ranks created a new database at the same time, one would
