@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,15 @@ def test_a_file_comes_first(working_folder):
 def test_an_unknown_name_is_refused_with_names_that_exist(name, shown, working_folder):
     with pytest.raises(ConfigurationError, match=shown):
         find_configuration(name)
+
+
+def test_pipes_the_standard_input_and_text_are_left_to_the_parser(working_folder):
+    os.mkfifo("pipe")
+    for given in ("pipe", "-", "{trainer: {max_epochs: 1}}", "trainer:\n  max_epochs: 1"):
+        assert find_configuration(given) == given
+    Path("folder").mkdir()
+    with pytest.raises(ConfigurationError, match="there is no file folder"):
+        find_configuration("folder")
 
 
 def test_the_command_line_takes_names(working_folder, capsys):

@@ -1,3 +1,5 @@
+from datetime import date
+
 from rl_lightning.tracking.run_description import describe_run
 
 DEFAULTS = {
@@ -64,6 +66,19 @@ def test_values_that_differ_from_the_defaults_are_parameters():
     listed = parameters(trainer={**DEFAULTS["trainer"], "callbacks": [stop]})
     assert listed["trainer.callbacks.EarlyStopping"] == "EarlyStopping"
     assert listed["trainer.callbacks.EarlyStopping.patience"] == "3"
+
+
+def test_any_environment_argument_is_a_parameter_that_mlflow_takes():
+    options = {"a,b (m)": 1, "mixed": [1, {"c": 2}], "rows": [{"d": 3}, {"d": 4}], "none": []}
+    data = {"class_path": "D", "init_args": {"env_kwargs": options | {"day": date(2026, 1, 2)}}}
+    found = {key: value for key, value in parameters(data=data).items() if "env_kwargs" in key}
+    assert found == {
+        "data.env_kwargs.a_b _m_": "1",
+        "data.env_kwargs.mixed": '[1, {"c": 2}]',
+        "data.env_kwargs.rows": '[{"d": 3}, {"d": 4}]',
+        "data.env_kwargs.none": "[]",
+        "data.env_kwargs.day": '"2026-01-02"',
+    }
 
 
 def test_names_and_tags_say_algorithm_environment_and_seed():

@@ -21,13 +21,15 @@ def find_configuration(name: str) -> str:
 
     Args:
         name: A file, which comes first, or a name such as "dqn/cartpole". The name may have the
-            folder and the ending of the file, as in "configs/dqn/cartpole.yaml".
+            folder and the ending of the file, as in "configs/dqn/cartpole.yaml". As in
+            jsonargparse, "-" is the standard input, and YAML text is taken as it is.
 
     Raises:
         ConfigurationError: If there is neither. The message has similar names.
     """
-    is_yaml = name.startswith("{") or "\n" in name  # the text itself, which jsonargparse takes too
-    if is_yaml or Path(name).is_file():
+    is_text = name.startswith("{") or "\n" in name
+    # A pipe, such as that of the shell's <(…), exists and is no regular file.
+    if name == "-" or is_text or (Path(name).exists() and not Path(name).is_dir()):
         return name
     short = name.removeprefix("configs/").removesuffix(".yaml")
     if short in (names := configuration_names()):

@@ -1,6 +1,7 @@
 """What a run is called in MLflow, and the parameters and tags by which runs are compared."""
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -68,16 +69,24 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Names and values of a configuration, without `class_path`, `init_args` and empty values."""
     if value is None or key in _LEFT_OUT:
         return
-    if isinstance(value, Mapping) and "class_path" in value:
-        yield key, value["class_path"].rpartition(".")[2]
+    if _is_object(value):
+        yield key, _class_name(value)
         value = {**(value.get("init_args") or {}), **(value.get("dict_kwargs") or {})}
     if isinstance(value, Mapping):
         for name, each in value.items():
-            yield from _flat(each, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
+            part = re.sub(r"[^\w. /-]", "_", str(name))  # MLflow refuses other characters
+            yield from _flat(each, f"{key}.{part}" if key else part)
+    elif isinstance(value, list) and value and all(_is_object(each) for each in value):
         for each in value:
-            name = str(each.get("class_path", "")).rpartition(".")[2]
-            yield from _flat(each.get("init_args") or {}, f"{key}.{name}")
-            yield f"{key}.{name}", name
+            yield from _flat(each, f"{key}.{_class_name(each)}")
     else:
-        yield key, value if isinstance(value, str) else json.dumps(value)
+        yield key, value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, Mapping) and "class_path" in value
+
+
+def _class_name(value: Mapping[str, Any]) -> str:
+    name: str = value["class_path"].rpartition(".")[2]
+    return name
