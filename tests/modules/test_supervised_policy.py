@@ -80,7 +80,7 @@ def test_training_learns_the_sample(games):
     assert before < 0.2
     assert after > 0.8
     drawn = len(data.splits["train"].actions) * 4 * 30 / 3  # three batches are one pass
-    assert module.positions_seen.count == drawn
+    assert module.positions_seen == drawn
 
 
 def test_the_loss_is_the_cross_entropy_of_the_moves():
@@ -93,13 +93,13 @@ def test_the_loss_is_the_cross_entropy_of_the_moves():
     loss = module.training_step(batch, 0)
     log_probs = module(planes).log_softmax(1)
     assert torch.allclose(loss, -log_probs[[0, 1, 2], [3, 3, 12]].mean())
-    assert module.positions_seen.count == 3
+    assert module.positions_seen == 3
 
 
 def test_the_count_of_positions_keeps_float64():
     module = SupervisedPolicy(BoardGame("go(board_size=5)").spec, 1, 2)
-    module.positions_seen.count += 2**24 + 1
-    assert module.bfloat16().positions_seen.count == 2**24 + 1
+    module.positions_seen += 2**24 + 1
+    assert module.bfloat16().positions_seen == 2**24 + 1
 
 
 def test_every_subcommand_runs_from_the_yaml(games, tmp_path, monkeypatch):

@@ -44,6 +44,7 @@ class ImageClassifier(Learner):
     monitor = ("val/error", "min")
     architecture: ClassVar[tuple[str, ...]] = ("image_shape", "num_classes")
     carried: ClassVar[tuple[str, ...]] = ("right_answers", "answers")
+    uncast: ClassVar[tuple[str, ...]] = ("images_seen",)
 
     def __init__(
         self,
@@ -77,13 +78,6 @@ class ImageClassifier(Learner):
         )
         self.images_seen: Tensor
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.float64))
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        """Move or cast all tensors, but do not cast the image count, which needs float64."""
-        images_seen = self.images_seen
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.images_seen = images_seen.to(self.images_seen.device)
-        return self
 
     def training_loss(
         self, images: Tensor, labels: Tensor

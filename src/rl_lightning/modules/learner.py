@@ -40,6 +40,8 @@ class Learner(LightningModule):
             it fits the datamodule and the Trainer has none of its type.
         carried: Names of attributes that keep their value from update to update and are neither
             parameters nor buffers. The checkpoint holds the values of each rank.
+        uncast: Names of buffers that keep their dtype when the module is cast, such as counts in
+            float64. A count in float32 is exact only up to 2²⁴.
     """
 
     algorithm: ClassVar[str]
@@ -50,11 +52,20 @@ class Learner(LightningModule):
     architecture: ClassVar[tuple[str, ...]] = ()
     necessary_callbacks: ClassVar[tuple[type[NeedsCallback], ...]] = ()
     carried: ClassVar[tuple[str, ...]] = ()
+    uncast: ClassVar[tuple[str, ...]] = ()
 
     _resumption: Resumption | None = None
     _unlogged: dict[str, float] | None = None
     _monitored: dict[str, float] | None = None
     _gradients: dict[str, Tensor] | None = None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Move and cast all tensors, but do not cast those in `uncast`."""
+        before = {name: getattr(self, name) for name in self.uncast}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in before.items():
+            setattr(self, name, buffer.to(getattr(self, name).device))
+        return self
 
     def configure_callbacks(self) -> list[Callback]:
         """Check that datamodule, callbacks and flags fit this module, and add missing callbacks.

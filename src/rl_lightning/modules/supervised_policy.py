@@ -11,7 +11,6 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from rl_lightning.experience import EnvironmentSpec, LabelledPositions
 from rl_lightning.metrics.logging import is_logging
-from rl_lightning.metrics.sample_count import SampleCount
 from rl_lightning.modules.learner import Learner
 from rl_lightning.networks.board import BoardPolicy
 
@@ -28,6 +27,7 @@ class SupervisedPolicy(Learner):
     takes_rounded_batches = True
     monitor = ("val/top1", "max")
     architecture: ClassVar[tuple[str, ...]] = ("environment", "num_layers", "num_filters")
+    uncast: ClassVar[tuple[str, ...]] = ("positions_seen",)
 
     def __init__(
         self,
@@ -52,7 +52,8 @@ class SupervisedPolicy(Learner):
         self.policy = BoardPolicy(environment, num_layers, num_filters)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
-        self.positions_seen = SampleCount()
+        self.positions_seen: Tensor
+        self.register_buffer("positions_seen", torch.zeros((), dtype=torch.float64))
         self.val_metrics = _accuracies(environment, "val/")
         self.test_metrics = _accuracies(environment, "test/")
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
@@ -66,11 +67,11 @@ class SupervisedPolicy(Learner):
         """Compute the cross-entropy of one batch, and log it with the top-1 accuracy."""
         logits = self(batch.observations)
         loss = F.cross_entropy(logits, batch.actions)
-        self.positions_seen.count += len(batch.actions) * self.trainer.world_size
+        self.positions_seen += len(batch.actions) * self.trainer.world_size
         if is_logging(self.trainer):
             top1 = (logits.argmax(1) == batch.actions).float().mean()
             metrics = {"train/loss": loss.detach(), "train/top1": top1}
-            self.log_dict({**metrics, "step": self.positions_seen.count}, sync_dist=True)
+            self.log_dict({**metrics, "step": self.positions_seen}, sync_dist=True)
         return loss
 
     def validation_step(self, batch: LabelledPositions, batch_idx: int) -> None:
@@ -108,7 +109,7 @@ class SupervisedPolicy(Learner):
 
     def _log_counts(self, metrics: MetricCollection, loss: MeanMetric, name: str) -> None:
         # torchmetrics sums the counts of all ranks before it divides.
-        values = {**metrics.compute(), name: loss.compute(), "step": self.positions_seen.count}
+        values = {**metrics.compute(), name: loss.compute(), "step": self.positions_seen}
         self.log_dict(values, sync_dist=True)
         metrics.reset()
         loss.reset()
