@@ -65,3 +65,12 @@ def test_gradients_are_clipped_as_the_flags_say(algorithm, expected):
         gradients = torch.cat([parameter.grad.flatten() for parameter in group])
         size = gradients.norm() if algorithm == "norm" else gradients.abs().max()
         assert size.item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_count_keeps_its_dtype_when_the_module_is_cast():
+    model = RecurrentAttentionModel((1, 12, 12), 3, num_glimpses=2, glimpse_size=4, hidden_size=8)
+    model.images_seen += 2**24 + 1
+    cast = model.bfloat16()
+    # A tensor in bfloat16 would round the number that it is compared with.
+    assert cast.images_seen.item() == 2**24 + 1
+    assert {parameter.dtype for parameter in cast.parameters()} == {torch.bfloat16}

@@ -292,6 +292,7 @@ def test_it_learns_tests_and_reloads_without_data(tmp_path: Path) -> None:
     assert trainer.callback_metrics["val/error"] < 0.2
     assert model.images_seen == 4 * 2000
     figures = trainer.test(model, validation, verbose=False)[0]
+    assert figures["step"] == model.images_seen.item()
     assert figures["test/error"] == pytest.approx(trainer.callback_metrics["test/error"].item())
     for name in ("error_sampled", "error_averaged", "error_after_1", "error_after_3"):
         error, spread = figures[f"test/{name}"], figures[f"test/{name}_stderr"]

@@ -73,12 +73,10 @@ class ExperienceMonitor(NeedsCallback):
         self._start_clock(trainer, env_steps)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the validation's metrics at the current environment step."""
+        """Log the metrics at the current environment step, or at that of the checkpoint."""
         pl_module.log("step", _step(_env_steps(trainer)), sync_dist=True)
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the test's metrics at the environment step of the checkpoint."""
-        pl_module.log("step", _step(_env_steps(trainer)), sync_dist=True)
+    on_test_epoch_end = on_validation_epoch_end
 
     def _start_clock(self, trainer: Trainer, env_steps: int) -> None:
         self._env_steps = env_steps

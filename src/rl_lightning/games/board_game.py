@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from rl_lightning.experience import EnvironmentSpec
 from rl_lightning.games.go_planes import NUM_PLANES, GoPositions, encode
-from rl_lightning.runtime.errors import ConfigurationError, one_line
+from rl_lightning.runtime.errors import ConfigurationError, import_extra, one_line
 
 Array = npt.NDArray[Any]
 State = Any  # pyspiel.State; the package has no types
@@ -159,12 +159,7 @@ class BoardGame:
 
 
 def _load(name: str) -> Any:
-    try:
-        import pyspiel
-    except ImportError as error:
-        raise ConfigurationError(
-            f"game {name} needs OpenSpiel, which is not installed: pip install 'rl_lightning[go]'"
-        ) from error
+    pyspiel = import_extra("pyspiel", f"game {name} needs OpenSpiel", "go")
     short = re.split(r"\(", name.strip())[0]
     names = pyspiel.registered_names()
     if short not in names:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.errors import import_extra
 
 Array = npt.NDArray[Any]
 
@@ -71,12 +71,7 @@ def _neighbours(board_size: int) -> Array:
 @lru_cache
 def _kernel() -> Callable[..., None]:
     """Compile the functions below, at the first use because the import of numba is slow."""
-    try:
-        from numba import njit
-    except ImportError as error:
-        raise ConfigurationError(
-            "the planes of Go need numba, which is not installed: pip install 'rl_lightning[go]'"
-        ) from error
+    njit = import_extra("numba", "the planes of Go need numba", "go").njit
     find_groups, look_ahead = njit(cache=True)(_find_groups), njit(cache=True)(_look_ahead)
 
     def fill(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from rl_lightning.games.board_game import BoardGame, State
 from rl_lightning.games.go_planes import GoPositions
-from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.errors import ConfigurationError, import_extra
 
 
 class Record(NamedTuple):
@@ -45,12 +45,7 @@ def read_records(path: Path, board_size: int) -> tuple[list[Record], Counter[str
     Raises:
         ConfigurationError: If there is no file, or no game that can be used.
     """
-    try:
-        from sgfmill import sgf  # noqa: F401
-    except ImportError as error:
-        raise ConfigurationError(
-            "SGF files need sgfmill, which is not installed: pip install 'rl_lightning[go]'"
-        ) from error
+    import_extra("sgfmill", "SGF files need sgfmill", "go")
     records: dict[tuple[int, ...], Record] = {}
     skipped: Counter[str] = Counter()
     for content in _contents(path):

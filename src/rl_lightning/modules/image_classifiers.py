@@ -138,7 +138,7 @@ class ImageClassifier(Learner):
         counts = self.confusion(self.protocols[0]).compute()
         per_class = counts.diagonal() / counts.sum(1)
         named = {f"test/accuracy_{k}": value for k, value in enumerate(per_class)}
-        self.log_dict(named, sync_dist=True)
+        self.log_dict({**named, "step": self.images_seen}, sync_dist=True)
 
     def confusion(self, protocol: str) -> MulticlassConfusionMatrix:
         """The confusion matrix for one of `protocols`."""

@@ -1,5 +1,8 @@
 """Errors whose message is printed for the user, without a traceback."""
 
+import importlib
+from types import ModuleType
+
 
 class ConfigurationError(ValueError):
     """A setting cannot be used. It is raised before training or evaluation starts.
@@ -20,3 +23,22 @@ class RunError(RuntimeError):
 def one_line(message: str) -> str:
     """Join the lines of a message to one line."""
     return " ".join(message.split())
+
+
+def import_extra(module: str, need: str, extra: str) -> ModuleType:
+    """Import a module of a package that only an extra of this package installs.
+
+    Args:
+        module: Its name.
+        need: What needs it, such as "tree search needs numba".
+        extra: The extra that installs the package.
+
+    Raises:
+        ConfigurationError: If the package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{need}, which is not installed: pip install 'rl_lightning[{extra}]'"
+        ) from error

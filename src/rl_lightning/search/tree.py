@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.errors import import_extra
 
 Array = npt.NDArray[Any]
 
@@ -135,12 +135,7 @@ class Tree:
 @lru_cache
 def _select() -> Callable[..., Array]:
     """Compile the selection, at the first use because the import of numba is slow."""
-    try:
-        from numba import njit
-    except ImportError as error:
-        raise ConfigurationError(
-            "tree search needs numba, which is not installed: pip install 'rl_lightning[go]'"
-        ) from error
+    njit = import_extra("numba", "tree search needs numba", "go").njit
 
     def select(
         first_edge: Array,
