@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -112,7 +113,7 @@ class MLflowTracker(MLFlowLogger):
 
     @property
     def _mlflow_client(self) -> "MlflowClient":
-        """The client. Making it creates the database of a new store.
+        """The client. Making it creates the database of a new store, and the experiment.
 
         It is therefore made at its first use, so that a refused configuration leaves no file.
         """
@@ -121,7 +122,11 @@ class MLflowTracker(MLFlowLogger):
 
         if self._client is None:
             try:
-                self._client = MlflowClient(self._tracking_uri)
+                with _creation_lock(self._tracking_uri):
+                    client = MlflowClient(self._tracking_uri)
+                    if client.get_experiment_by_name(self._experiment_name) is None:
+                        client.create_experiment(self._experiment_name, self._artifact_location)
+                self._client = client
             except (MlflowException, OSError) as error:
                 raise ConfigurationError(
                     f"MLflow cannot open the store {self._tracking_uri} "
@@ -283,6 +288,16 @@ class MLflowTracker(MLFlowLogger):
             rank_zero_warn(
                 f"MLflow could not record the end of the run ({one_line(str(error))[:200]})"
             )
+
+
+def _creation_lock(uri: str) -> AbstractContextManager[Any]:
+    """Let only one process at a time create a local database, because MLflow does not."""
+    from filelock import FileLock
+
+    if not uri.startswith("sqlite:///"):
+        return nullcontext()
+    database = Path(uri.removeprefix("sqlite:///"))
+    return FileLock(database.with_name(f".{database.name}.lock"))
 
 
 def _check_answers(uri: str) -> None:
