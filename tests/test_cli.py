@@ -294,3 +294,26 @@ def test_a_file_that_is_no_checkpoint_is_refused(working_folder, capsys):
     Path("not.ckpt").write_bytes(b"not a checkpoint")
     assert main(["fit", *TINY, "--ckpt_path", "not.ckpt"]) == 2
     assert "cannot be read as a checkpoint" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_new_run_starts_from_the_weights_of_another(trained, tmp_path, monkeypatch, capsys):
+    folder, _ = trained
+    last = run_folder(folder) / "checkpoints" / "last.ckpt"
+    monkeypatch.chdir(tmp_path)
+    still = ["--model.optimizer.lr", "0", "--trainer.max_epochs", "1", *QUIET]
+    assert main(["fit", *TINY, *still, "--weights_path", str(last)]) == 0
+    before, (path,) = torch.load(last, weights_only=True), tmp_path.rglob("last.ckpt")
+    after = torch.load(path, weights_only=True)
+    for name, value in before["state_dict"].items():
+        # The target network follows the online network from the first update on.
+        assert "target" in name or torch.equal(value, after["state_dict"][name]), name
+    assert (before["epoch"], after["epoch"]) == (1, 0)
+    assert after["global_step"] == 20
+    state = after["optimizer_states"][0]["state"]
+    assert {int(each["step"]) for each in state.values()} == {20}
+    both = ["--weights_path", str(last), "--ckpt_path", str(last)]
+    assert main(["fit", *TINY, *QUIET, *both]) == 2
+    assert "starts a new run" in capsys.readouterr().err
+    other = ["--model.hidden_sizes", "[8]", "--weights_path", str(last)]
+    assert main(["fit", *TINY, *QUIET, *other]) == 2
+    assert "hidden_sizes is [16] in the checkpoint and [8]" in capsys.readouterr().err

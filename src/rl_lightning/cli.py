@@ -19,7 +19,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 # The YAML files use short class names, which are only found for imported classes.
 from rl_lightning import __version__, datamodules, modules, optimizers  # noqa: F401
@@ -32,7 +32,7 @@ from rl_lightning.callbacks.needs import check_needs
 from rl_lightning.callbacks.safeguards import Safeguards, StoppedError
 from rl_lightning.experience import check_batch_types, check_pair
 from rl_lightning.runtime.allocator import keep_freed_memory
-from rl_lightning.runtime.checkpoints import AtomicCheckpoints, check_checkpoint
+from rl_lightning.runtime.checkpoints import AtomicCheckpoints, check_checkpoint, load_weights
 from rl_lightning.runtime.configurations import with_found_configurations
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 from rl_lightning.runtime.parser import OneLineParser, list_classes, shorten
@@ -117,7 +117,15 @@ class _CLI(LightningCLI):
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand != "fit":
+        if subcommand == "fit":
+            parser.add_argument(
+                "--weights_path",
+                type=str | None,
+                default=None,
+                help="Checkpoint whose weights a new run starts from. Optimizer, counters and "
+                "random numbers are new; --ckpt_path resumes a run instead.",
+            )
+        else:
             parser.add_argument(
                 "--untrained",
                 type=bool,
@@ -198,6 +206,14 @@ class _CLI(LightningCLI):
             use_batch_scheduling()
         check_flags(self.trainer, self.model, fitting=self.subcommand == "fit")
         asked = self._get(self.config, "ckpt_path")
+        weights = self._get(self.config, "weights_path", default=None)
+        if weights is not None:
+            if asked is not None:
+                raise ConfigurationError(
+                    f"--weights_path {weights} starts a new run and --ckpt_path {asked} resumes "
+                    "one: give one of them"
+                )
+            rank_zero_info(load_weights(Path(weights), self.model))
         trackers = [each for each in self.trainer.loggers if isinstance(each, MLflowTracker)]
         if asked in ("last", "best") and trackers:
             asked = str(trackers[0].checkpoint(asked))

@@ -1,7 +1,7 @@
 """Writes checkpoints atomically, reads them safely and compares them with a module."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,15 +62,83 @@ def check_checkpoint(path: Path, module: Any) -> None:
         ConfigurationError: If the file is missing or unreadable, or if the checkpoint has another
             environment or network.
     """
+    saved = _load_with_weights(path)
+    _compare_hyperparameters(path, saved, module, ignored=())
+    _compare_shapes(path, saved["state_dict"], module.state_dict())
+
+
+def load_weights(path: Path, module: Any) -> str:
+    """Give a module the weights of a checkpoint, for a new run.
+
+    Optimizer, schedules, random streams and counters (the module's `uncast`) keep their initial
+    state. A part of a network is a direct submodule, such as `policy`. A part that only the module
+    or only the checkpoint has is left out, so that networks can start from those of a module with
+    fewer networks. The environment may have another id, such as another komi.
+
+    Args:
+        path: A checkpoint.
+        module: Receives the weights.
+
+    Returns:
+        A line that says which parts were loaded, and which keep their initial weights.
+
+    Raises:
+        ConfigurationError: If the file is missing or unreadable, or if the checkpoint has another
+            network.
+    """
+    saved = _load_with_weights(path)
+    _compare_hyperparameters(path, saved, module, ignored=("env_id",))
+    counters = getattr(module, "uncast", ())
+    theirs, ours = (
+        {name: value for name, value in each.items() if name not in counters}
+        for each in (saved["state_dict"], module.state_dict())
+    )
+    parts = [{name.partition(".")[0]: None for name in each} for each in (ours, theirs)]
+    shared = [part for part in parts[0] if part in parts[1]]
+    if not shared:
+        raise ConfigurationError(
+            f"checkpoint {path} has the weights of {', '.join(parts[1])}, and "
+            f"{type(module).__name__} has {', '.join(parts[0])}: use a checkpoint of such a network"
+        )
+    chosen, expected = (
+        {name: value for name, value in each.items() if name.partition(".")[0] in shared}
+        for each in (theirs, ours)
+    )
+    _compare_shapes(path, chosen, expected)
+    module.load_state_dict(chosen, strict=False)
+    new = [part for part in parts[0] if part not in shared]
+    rest = f"; {', '.join(new)} from initial weights" if new else ""
+    return f"New run with the weights of {', '.join(shared)} from {path}{rest}"
+
+
+def _load_with_weights(path: Path) -> Any:
     saved = load_plain(path)
     if not isinstance(saved, dict) or "state_dict" not in saved:
         raise ConfigurationError(f"{path} holds no weights: use a checkpoint from a run's folder")
+    return saved
+
+
+def _compare_hyperparameters(
+    path: Path, saved: Mapping[str, Any], module: Any, ignored: Collection[str]
+) -> None:
+    """Refuse a checkpoint whose architecture differs, in other keys than those ignored."""
     there, here = saved.get("hyper_parameters", {}), module.hparams
     for name in getattr(module, "architecture", ()):
-        if name in there and name in here and (differs := _difference(there[name], here[name])):
-            _refuse(path, f"{name}{differs[0]}", differs[1], differs[2])
-    weights = saved["state_dict"]
-    shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+        if name in there and name in here:
+            one, other = (_without(each[name], ignored) for each in (there, here))
+            if differs := _difference(one, other):
+                _refuse(path, f"{name}{differs[0]}", differs[1], differs[2])
+
+
+def _without(value: Any, ignored: Collection[str]) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: each for key, each in value.items() if key not in ignored}
+
+
+def _compare_shapes(path: Path, weights: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose weights have other names or shapes than the expected ones."""
+    shapes = {name: tuple(value.shape) for name, value in expected.items()}
     for name in sorted(shapes.keys() | weights.keys()):
         theirs = tuple(weights[name].shape) if name in weights else None
         if theirs != shapes.get(name):
