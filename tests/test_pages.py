@@ -1,7 +1,10 @@
 """The examples of the pages in docs/ work as they are written."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +58,26 @@ def test_the_files_and_commands_of_a_page_work(name, tmp_path, monkeypatch, caps
         short = SHORT[name] if subcommand == "fit" else []
         status = main([subcommand, *arguments, *short])
         assert status == 0, f"{subcommand} {arguments}: {capsys.readouterr().err}"
+
+
+def test_the_scripts_of_from_python_work(tmp_path):
+    for file, text in files_of((ROOT / "docs" / "from_python.md").read_text()).items():
+        short = re.sub(r"max_epochs=\d+", "max_epochs=1", text)
+        short = re.sub(r"updates_per_epoch=\d+", "updates_per_epoch=2", short)
+        (tmp_path / file).write_text(short)
+
+    def printed_by(*arguments: str) -> str:
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    trained = re.search(r"return [\d.]+, weights (\S+\.ckpt)", printed_by("train.py"))
+    assert trained is not None
+    assert re.search(r"return [\d.]+$", printed_by("play.py", trained[1]).strip())

@@ -13,34 +13,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 # The YAML files use short class names, which are only found for imported classes.
 from rl_lightning import __version__, datamodules, modules, optimizers  # noqa: F401
-from rl_lightning.callbacks.defaults import (
-    DEFAULT_CALLBACKS,
-    check_checkpoint_callbacks,
-    default_callbacks,
-)
-from rl_lightning.callbacks.needs import check_needs
-from rl_lightning.callbacks.safeguards import Safeguards, StoppedError
-from rl_lightning.experience import check_batch_types, check_pair
-from rl_lightning.runtime.allocator import keep_freed_memory
-from rl_lightning.runtime.checkpoints import AtomicCheckpoints, check_checkpoint, load_weights
+from rl_lightning.callbacks.defaults import DEFAULT_CALLBACKS
+from rl_lightning.callbacks.safeguards import StoppedError
+from rl_lightning.experience import check_batch_types
+from rl_lightning.runtime.checkpoints import check_checkpoint, load_weights
 from rl_lightning.runtime.configurations import with_found_configurations
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 from rl_lightning.runtime.parser import OneLineParser, list_classes, shorten
-from rl_lightning.runtime.ranks import has_several_ranks, is_lost_rank, use_batch_scheduling
+from rl_lightning.runtime.ranks import has_several_ranks, is_lost_rank
 from rl_lightning.runtime.trainer_flags import check_flags, raised_by_lightning
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 from rl_lightning.tracking.run_description import RunDescription, describe_run
 from rl_lightning.tracking.run_folder import TrackConfig, run_folder
+from rl_lightning.training import (
+    TRAINER_DEFAULTS,
+    complete_flags,
+    prepare_process,
+    prepare_ranks,
+)
 
 _IRRELEVANT_WARNINGS = (
     # The command line is read before Lightning reads it, to find configurations by name.
@@ -63,14 +61,7 @@ _IRRELEVANT_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
 
-# Defaults that all experiments share; see --print_config.
-TRAINER_DEFAULTS = {
-    "trainer.accelerator": "cpu",
-    "trainer.num_sanity_val_steps": 0,
-    "trainer.enable_model_summary": False,
-    "trainer.default_root_dir": "runs",
-    "trainer.logger": {"class_path": "rl_lightning.tracking.mlflow_tracker.MLflowTracker"},
-}
+_LOGGER = {"class_path": "rl_lightning.tracking.mlflow_tracker.MLflowTracker"}
 # Without the name of a class, these flags list the classes.
 _LISTED = {"--model.help": modules, "--data.help": datamodules}
 
@@ -103,7 +94,8 @@ class _CLI(LightningCLI):
             help="Threads of torch on the CPU; null leaves torch's default. One is fastest for "
             "small networks.",
         )
-        parser.set_defaults(TRAINER_DEFAULTS)
+        parser.set_defaults({f"trainer.{flag}": value for flag, value in TRAINER_DEFAULTS.items()})
+        parser.set_defaults({"trainer.logger": _LOGGER})
         for key, (callback, defaults) in DEFAULT_CALLBACKS.items():
             parser.add_lightning_class_args(callback, key)
             parser.set_defaults({f"{key}.{name}": value for name, value in defaults.items()})
@@ -157,33 +149,17 @@ class _CLI(LightningCLI):
         """
 
     def before_instantiate_classes(self) -> None:
-        keep_freed_memory()
-        num_threads = self._get(self.config, "num_threads")
-        if num_threads is not None:
-            if num_threads < 1:
-                raise ConfigurationError(f"num_threads is {num_threads}: make it at least 1")
-            torch.set_num_threads(num_threads)
+        prepare_process(self._get(self.config, "num_threads"))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the Trainer, with fitting default callbacks, Safeguards and AtomicCheckpoints."""
-        check_pair(self.model, self.datamodule)
-        config = self._get(self.config_init, "trainer")
-        if config.get("barebones") and isinstance(config.get("logger"), MLflowTracker):
-            config["logger"] = None  # the default logger, which barebones does not allow
-        for logger in _listed(config.get("logger")):
-            if isinstance(logger, MLflowTracker):
-                logger.describe(self._description())
-        given = _listed(config.get("callbacks"))
-        check_needs(given, self.model, self.datamodule)
+        """Make the Trainer, with all that this package adds to Lightning's."""
+        flags = self._get(self.config_init, "trainer")
         made = {key: self._get(self.config_init, key) for key in DEFAULT_CALLBACKS}
         best = self._get(self.config, "checkpoint").as_dict()
-        added = default_callbacks(made, best, config, self.model, self.datamodule, given)
-        config["callbacks"] = [*given, *added, Safeguards()]
-        check_checkpoint_callbacks(config["callbacks"])
-        plugins = _listed(config.get("plugins"))
-        if not any(isinstance(each, CheckpointIO) for each in plugins):
-            config["plugins"] = [*plugins, AtomicCheckpoints()]
-        return self._instantiate_trainer({**config, **kwargs}, [])
+        completed = complete_flags(
+            self.model, self.datamodule, flags, made, best, self._description
+        )
+        return self._instantiate_trainer({**completed, **kwargs}, [])
 
     def _description(self) -> RunDescription:
         assert self.subcommand is not None
@@ -202,8 +178,7 @@ class _CLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Find and check the checkpoint, and continue its run."""
-        if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cpu":
-            use_batch_scheduling()
+        prepare_ranks(self.trainer)
         check_flags(self.trainer, self.model, fitting=self.subcommand == "fit")
         asked = self._get(self.config, "ckpt_path")
         weights = self._get(self.config, "weights_path", default=None)
@@ -255,12 +230,6 @@ def _class_of(path: str) -> type:
     module, _, name = path.rpartition(".")
     found: type = getattr(importlib.import_module(module), name)
     return found
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None or isinstance(value, bool):
-        return []
-    return [*value] if isinstance(value, list | tuple) else [value]
 
 
 def main(args: list[str] | None = None) -> int:

@@ -130,6 +130,9 @@ class Safeguards(Callback):
     ) -> None:
         """Do not write a checkpoint with NaN or infinite weights or statistics.
 
+        All waiting metrics are sent before, because a run that is resumed from this checkpoint
+        does not log them again.
+
         Raises:
             RunError: If there are any.
         """
@@ -137,6 +140,9 @@ class Safeguards(Callback):
             raise RunError(
                 f"{name} is not finite{_position(trainer)}: {_checkpoint_advice(trainer)}"
             )
+        for logger in trainer.loggers:
+            if isinstance(logger, MLflowTracker):
+                logger.flush()
 
     def _reason(self, pl_module: LightningModule) -> str:
         """The name of the first tensor that is not finite, as a part of an error message."""

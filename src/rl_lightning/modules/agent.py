@@ -43,7 +43,7 @@ class Agent(Learner):
         super().__init__()
         self.save_hyperparameters(ignore=["optimizer"])
         self.environment = environment
-        self._make_optimizer = optimizer
+        self.optimizer = optimizer
         self.normaliser = self._make_normaliser() if normalise_observations else None
         self._evaluated = EpisodeStatistics()
 
@@ -70,7 +70,7 @@ class Agent(Learner):
 
     def configure_optimizers(self) -> Any:
         """One optimizer for all trainable parameters."""
-        return self._make_optimizer(p for p in self.parameters() if p.requires_grad)
+        return self.optimizer(p for p in self.parameters() if p.requires_grad)
 
     def validation_step(self, batch: Episodes) -> None:
         """Add greedy episodes to the statistics."""

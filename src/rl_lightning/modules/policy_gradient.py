@@ -204,4 +204,4 @@ class PolicyGradient(Agent):
         if critic:
             rate = self.critic_learning_rate
             groups.append({"params": critic} if rate is None else {"params": critic, "lr": rate})
-        return self._make_optimizer(groups)
+        return self.optimizer(groups)

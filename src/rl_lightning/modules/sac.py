@@ -170,7 +170,7 @@ class SAC(Agent):
         groups = [actor, {"params": [*self.q_functions.parameters()]}]
         if self.log_temperature.requires_grad:
             groups.append({"params": [self.log_temperature]})
-        return self._make_optimizer(groups)
+        return self.optimizer(groups)
 
     def clipped_apart(self, optimizer: torch.optim.Optimizer) -> list[list[nn.Parameter]]:
         """Actor, Q-functions and temperature, because their gradients have different scales."""

@@ -2,7 +2,6 @@
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
@@ -52,19 +51,7 @@ def send_file(trainer: Trainer, path: Path) -> None:
 
 
 class TrackConfig(SaveConfigCallback):
-    """Writes the resolved configuration into the run's folder and logs it as an artifact.
-
-    It also sends all metrics before a checkpoint is written, because a run that is resumed from
-    this checkpoint does not log them again.
-    """
-
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Send the waiting metrics."""
-        for logger in trainer.loggers:
-            if isinstance(logger, MLflowTracker):
-                logger.flush()
+    """Writes the resolved configuration into the run's folder and logs it as an artifact."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Do not write the file yet, because the checkpoint may still be refused."""
