@@ -3,8 +3,8 @@
     python benchmarks/figures.py            # write the tables into the pages
     python benchmarks/figures.py --check    # only compare; the exit status is 1 if one differs
 
-A table in a page is rebuilt if the line before it is `<!-- figures: NAME -->`; NAME is a function of
-`tables.py`. `<!-- not recorded: REASON -->` marks a table of measurements for which no file exists.
+A table in a page is rebuilt if the line before it is `<!-- figures: NAME -->`; NAME is a function
+of `tables.py`. `<!-- not recorded: REASON -->` marks a table of measurements without a file.
 """
 
 import argparse

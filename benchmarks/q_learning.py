@@ -4,8 +4,8 @@
 
 Writes `docs/q_learning_error.csv` and `.png`: the largest error of a value and the share of states
 with an optimal greedy action, with the hyperparameters of `configs/q_learning/` and seed 1. Writes
-`docs/runs/q_learning.csv`: for each seed the environment steps after which every state has an optimal
-greedy action until the end.
+`docs/runs/q_learning.csv`: for each seed the environment steps after which every state has an
+optimal greedy action until the end.
 """
 
 import argparse
