@@ -148,6 +148,36 @@ class LabelledPositions(NamedTuple):
     outcomes: Tensor  # [B] float32, for the player to move: 1 for a win, -1 a loss, 0 a draw
 
 
+class SelfPlayGames(NamedTuple):
+    """The moves of the policy in whole games against opponents, game after game."""
+
+    observations: Tensor  # [B, C, H, W] bool: planes, from the view of the policy
+    playable: Tensor  # [B, A] bool: the actions among which the policy chose
+    actions: Tensor  # [B] int64
+    lengths: Tensor  # [N] int64: moves of the policy in each game; their sum is B
+    outcomes: Tensor  # [N] float32, for the policy: 1 for a win, -1 a loss, 0 a draw
+
+
+class ScoredPositions(NamedTuple):
+    """Positions, no two of one game, with the result of their games."""
+
+    observations: Tensor  # [B, C, H, W] bool: planes, from the view of the player to move
+    outcomes: Tensor  # [B] float32, for the player to move: 1 for a win, -1 a loss, 0 a draw
+
+
+class MatchResults(NamedTuple):
+    """Results of this rank's games of a match. Every rank has the same matches."""
+
+    opponent: str  # name of the opponent in the names of metrics
+    outcomes: Tensor  # [N] float64: 1 where the player won, -1 where it lost, 0 for a draw
+
+
+class CheckedMoves(NamedTuple):
+    """The moves of the most probable actions, compared with exact ones; rank 0 has all of them."""
+
+    mistakes: Tensor  # [N] bool: the action is worse than the best one by minimax
+
+
 class Episodes(NamedTuple):
     """Whole episodes, one from each environment copy."""
 
@@ -187,6 +217,14 @@ class HasTargetNetworks(Protocol):
     def target_networks(self) -> Sequence[tuple[nn.Module, nn.Module]]:
         """Pairs of an online network and its target network, which have the same structure."""
         ...
+
+
+@runtime_checkable
+class PlaysBoardGames(Protocol):
+    """A module with networks for board games."""
+
+    policy: nn.Module  # planes [N, C, H, W] to logits [N, A]
+    value: nn.Module  # planes to expected results [N] for the player to move
 
 
 @runtime_checkable

@@ -4,6 +4,7 @@ from rl_lightning.datamodules.expert_games import ExpertGamesDataModule
 from rl_lightning.datamodules.mnist import MNISTDataModule
 from rl_lightning.datamodules.replay import ReplayDataModule
 from rl_lightning.datamodules.rollout import RolloutDataModule
+from rl_lightning.datamodules.self_play import SelfPlayDataModule
 from rl_lightning.datamodules.tabular import TabularDataModule
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "MNISTDataModule",
     "ReplayDataModule",
     "RolloutDataModule",
+    "SelfPlayDataModule",
     "TabularDataModule",
 ]

@@ -7,6 +7,7 @@ not change the rows before it. The results in reset rows have no meaning, so cal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from rl_lightning.runtime.ranks import moments_over_ranks
 
@@ -130,6 +131,34 @@ def generalised_advantages(
     _check_shapes(rewards, discounts, ends, values[1:])
     td_errors = rewards + discounts * values[1:] - values[:-1]
     return discounted_sums(td_errors, gae_lambda * discounts * ~ends)
+
+
+def game_advantages(
+    values: Tensor, lengths: Tensor, outcomes: Tensor, gae_lambda: float
+) -> Tensor:
+    """Compute `generalised_advantages` of games that are rewarded at their end, without discount.
+
+    Args:
+        values: V(s) of the moves, game after game [B].
+        lengths: Number of moves of each game [N] int64; their sum is B.
+        outcomes: Reward after the last move of each game [N].
+        gae_lambda: λ in [0, 1]; 1 gives outcome − V.
+
+    Returns:
+        Advantages [B].
+    """
+    _check_shapes(lengths, outcomes)
+    padded = pad_sequence([*values.split(lengths.tolist())])
+    steps = torch.arange(len(padded), device=values.device)[:, None]
+    ends = steps == lengths - 1
+    advantages = generalised_advantages(
+        outcomes * ends,
+        (steps < lengths - 1).to(values.dtype),
+        ends,
+        torch.cat([padded, torch.zeros_like(padded[:1])]),
+        gae_lambda,
+    )
+    return advantages.T[(steps < lengths).T]
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -19,7 +19,13 @@ class Match(NamedTuple):
     outcomes: npt.NDArray[np.float64]  # [N]: +1 where the first player won, -1 lost, 0 a draw
 
 
-def play_match(game: BoardGame, first: Player, second: Player, num_games: int) -> Match:
+def play_match(
+    game: BoardGame,
+    first: Player,
+    second: Player,
+    num_games: int,
+    starts: Sequence[State] | None = None,
+) -> Match:
     """Play games between two players, who take turns in moving first.
 
     Each player receives all positions in which it is to move in one call, so a network evaluates
@@ -30,11 +36,12 @@ def play_match(game: BoardGame, first: Player, second: Player, num_games: int) -
         first: Moves first in games 0, 2, 4, …
         second: Moves first in games 1, 3, 5, …
         num_games: Number of games.
+        starts: Their first positions, which the games change; by default those of the rules.
 
     Returns:
         The finished games.
     """
-    states = [game.start() for _ in range(num_games)]
+    states = [game.start() for _ in range(num_games)] if starts is None else [*starts]
     while True:
         turns: tuple[list[State], list[State]] = ([], [])
         for index, state in enumerate(states):
@@ -49,6 +56,31 @@ def play_match(game: BoardGame, first: Player, second: Player, num_games: int) -
                 game.play(state, action)
     outcomes = [game.outcome(state, index % 2) for index, state in enumerate(states)]
     return Match(states, np.array(outcomes))
+
+
+def random_openings(
+    game: BoardGame, num_games: int, longest: int, generator: np.random.Generator
+) -> list[State]:
+    """Positions after some random moves, which do not end the game.
+
+    Args:
+        game: The game.
+        num_games: Number of positions.
+        longest: The numbers of moves are drawn from 0 to this.
+        generator: Draws numbers and moves.
+    """
+    states = []
+    for length in generator.integers(longest + 1, size=num_games):
+        state = game.start()
+        for draw in generator.random(length):
+            legal = game.legal_actions(state)
+            after = state.clone()
+            game.play(after, legal[int(draw * len(legal))])
+            if after.is_terminal():
+                break
+            state = after
+        states.append(state)
+    return states
 
 
 def random_player(game: BoardGame, generator: np.random.Generator) -> Player:

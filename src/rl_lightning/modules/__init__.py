@@ -7,6 +7,7 @@ from rl_lightning.modules.q_learning import QLearning
 from rl_lightning.modules.ram import RecurrentAttentionModel
 from rl_lightning.modules.reinforce import Reinforce
 from rl_lightning.modules.sac import SAC
+from rl_lightning.modules.self_play_policy import SelfPlayPolicy
 from rl_lightning.modules.supervised_policy import SupervisedPolicy
 from rl_lightning.modules.value_iteration import PolicyEvaluation, ValueIteration
 
@@ -20,6 +21,7 @@ __all__ = [
     "QLearning",
     "RecurrentAttentionModel",
     "Reinforce",
+    "SelfPlayPolicy",
     "SupervisedPolicy",
     "ValueIteration",
 ]

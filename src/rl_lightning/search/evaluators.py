@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rl_lightning.games.board_game import BoardGame, State
+from rl_lightning.games.network_player import playable_actions
 
 Array = npt.NDArray[Any]
 
@@ -35,6 +36,8 @@ def network_evaluator(
 ) -> Evaluator:
     """Priors and values of networks, which evaluate all positions in one batch.
 
+    Actions that players do not choose have the prior 0; see `playable_actions`.
+
     Args:
         game: The game.
         policy: Planes [N, C, H, W] to logits [N, A].
@@ -44,8 +47,12 @@ def network_evaluator(
 
     @torch.no_grad()
     def evaluate(states: Sequence[State]) -> tuple[Array, Array]:
-        planes = torch.from_numpy(game.observe(states)).to(device)
-        priors = policy(planes).softmax(1).float().cpu().numpy()
+        observed = game.observe(states)
+        planes = torch.from_numpy(observed).to(device)
+        playable = torch.from_numpy(playable_actions(game, observed)).to(device)
+        probabilities = policy(planes).float().masked_fill(~playable, -torch.inf).softmax(1)
+        # A playable action keeps a prior above 0, because the search drops all others.
+        priors = (probabilities.clamp_min(1e-8) * playable).cpu().numpy()
         if value is None:
             return priors, np.zeros(len(states))
         return priors, value(planes).double().cpu().numpy()

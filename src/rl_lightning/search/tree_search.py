@@ -35,6 +35,8 @@ class TreeSearch:
     is no noise at the root. The trees of a game are kept while it goes on: the search of a
     position starts from what the search of an earlier position of this game found.
 
+    Legal actions with the prior 0 are not searched.
+
     A `TreeSearch` is a `Player` of `rl_lightning.games.playing`.
 
     Args:
@@ -182,6 +184,8 @@ class TreeSearch:
 
     def _add_node(self, tree: Tree, state: State, priors: Array) -> int:
         legal = self.game.legal_actions(state)
+        if legal:  # the game goes on
+            legal = [action for action in legal if priors[action] > 0]
         chosen = priors[legal]
         if legal:
             chosen = chosen / chosen.sum()

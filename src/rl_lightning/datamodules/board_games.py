@@ -1,0 +1,184 @@
+"""Base class of datamodules that play board games with the networks of the module."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from rl_lightning.datamodules.matches import MatchDataset
+from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader, require_positive
+from rl_lightning.experience import PlaysBoardGames
+from rl_lightning.games.board_game import BoardGame
+from rl_lightning.games.network_player import network_player
+from rl_lightning.games.playing import Player
+from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.ranks import sum_over_ranks
+from rl_lightning.runtime.seeding import numpy_stream, torch_stream
+from rl_lightning.search.evaluators import network_evaluator, random_rollout, uniform_evaluator
+from rl_lightning.search.tree_search import TreeSearch
+
+Opponent = Literal["start", "policy", "rollouts", "perfect"]
+# A game with more moves than this has too many positions for minimax.
+LONGEST_EXACT_GAME = 9
+
+
+class BoardGamesDataModule(SourceDataModule):
+    """Plays games of one board game, in lock-step, with the networks of the module.
+
+    A policy plays by drawing its actions at temperature 1. The player of `test` and `predict` is
+    the policy alone or, with `num_simulations`, the tree search with policy and value.
+
+    Args:
+        game: OpenSpiel's name of the game, with parameters.
+        updates_per_epoch: Updates between two validations.
+        eval_games: Games of a validation, and of each match of a test, over all ranks.
+        test_opponents: Opponents of the matches of a test. "start" is the policy at the start of
+            the run, which the policy plays against without search. The player with search plays
+            against the others: "policy" is its own policy without search, "rollouts" a search with
+            random rollouts and no networks at equal simulations, and "perfect" the exact player
+            of a small game, with which the moves of the policy are compared too.
+        num_simulations: Simulations of each move of the player; 0 is the policy alone.
+        exploration: c of the search; 5 in the paper.
+        rollout_share: λ of the search, the weight of random rollouts against the value network.
+        seed: Of every random stream.
+
+    Raises:
+        ConfigurationError: If an argument is out of range or the game cannot be used.
+    """
+
+    opponents: ClassVar[tuple[str, ...]] = ("policy", "rollouts", "perfect")
+
+    def __init__(
+        self,
+        game: str,
+        updates_per_epoch: int = 50,
+        eval_games: int = 200,
+        test_opponents: Sequence[Opponent] = (),
+        num_simulations: int = 0,
+        exploration: float = 5.0,
+        rollout_share: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(seed)
+        require_positive(updates_per_epoch=updates_per_epoch, eval_games=eval_games)
+        self.game = BoardGame(game)
+        self.environment = self.game.spec
+        self.task = game
+        self.updates_per_epoch = updates_per_epoch
+        self.eval_games = eval_games
+        self.test_opponents = test_opponents
+        self.num_simulations = num_simulations
+        self.exploration = exploration
+        self.rollout_share = rollout_share
+        self.env_steps = 0  # moves of the policy in training games, on this rank
+        self.last_games: tuple[int, float, int] = (0, 0.0, 0)  # number, outcomes, moves
+        self._check_opponents(test_opponents)
+        if num_simulations:
+            self._search(uniform_evaluator(self.game), "check")  # checks its arguments
+
+    def _check_opponents(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self.opponents:
+                raise ConfigurationError(
+                    f"test_opponents of {type(self).__name__} has {name}: choose among "
+                    f"{', '.join(self.opponents)}"
+                )
+            if name == "rollouts" and not self.num_simulations:
+                raise ConfigurationError(
+                    "test_opponents has rollouts and num_simulations is 0: set num_simulations"
+                )
+        if "perfect" in names and self.game.rules.max_game_length() > LONGEST_EXACT_GAME:
+            raise ConfigurationError(
+                f"test_opponents has perfect, and {self.task} has too many positions for minimax: "
+                "take it out, or play tic_tac_toe"
+            )
+
+    @property
+    def module(self) -> PlaysBoardGames:
+        """The Trainer's module."""
+        assert self.trainer is not None, "the datamodule has no Trainer"
+        return cast(PlaysBoardGames, self.trainer.lightning_module)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the networks."""
+        return next(self.module.policy.parameters()).device
+
+    def setup(self, stage: str) -> None:
+        """Check that the module has the networks.
+
+        Raises:
+            ConfigurationError: If it has not, or does not fit this datamodule.
+        """
+        super().setup(stage)
+        module = None if self.trainer is None else self.trainer.lightning_module
+        if module is not None and not isinstance(module, PlaysBoardGames):
+            raise ConfigurationError(
+                f"{type(self).__name__} plays games with the networks policy and value of the "
+                f"module, and {type(module).__name__} has not both: use SelfPlayPolicy"
+            )
+
+    def policy_player(self, stream: str, policy: nn.Module | None = None) -> Player:
+        """A player that draws from a policy, by default the module's, for one evaluation."""
+        generator = torch_stream(self.seed, rank=self.rank, stream=stream, device=self.device)
+        policy = self.module.policy if policy is None else policy
+        return network_player(self.game, policy, generator, self.device)
+
+    def player(self, stream: str) -> Player:
+        """The player of `test` and `predict`: the search if there are simulations."""
+        if not self.num_simulations:
+            return self.policy_player(stream)
+        module = self.module
+        evaluator = network_evaluator(self.game, module.policy, module.value, self.device)
+        return self._search(evaluator, stream, self.rollout_share)
+
+    def rollout_player(self, stream: str) -> Player:
+        """The search with random rollouts and equal priors."""
+        return self._search(uniform_evaluator(self.game), stream, rollout_share=1.0)
+
+    def _search(self, evaluator: Any, stream: str, rollout_share: float = 0.0) -> TreeSearch:
+        rng = numpy_stream(self.seed, rank=self.rank, stream=f"{stream} rollouts")
+        return TreeSearch(
+            self.game,
+            evaluator,
+            self.num_simulations,
+            random_rollout(self.game, rng),
+            rollout_share,
+            self.exploration,
+        )
+
+    def start_policy(self) -> nn.Module:
+        """The policy at the start of the run; only datamodules with a pool have it."""
+        raise NotImplementedError
+
+    def copy_of_policy(self, weights: dict[str, torch.Tensor]) -> nn.Module:
+        """A network like the module's policy, with other weights."""
+        network = copy.deepcopy(self.module.policy)
+        network.load_state_dict(weights)
+        return network.requires_grad_(False)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The matches against `test_opponents`."""
+        return WholeBatchLoader(MatchDataset(self, "test", self.test_opponents))
+
+    def statistics(self) -> dict[str, float]:
+        """Moves of the policy over all ranks, and results and lengths of the last games."""
+        sums = torch.tensor([self.env_steps, *self.last_games], dtype=torch.float64)
+        env_steps, games, outcomes, moves = sum_over_ranks(sums).tolist()
+        statistics = {"env_steps": env_steps}
+        if games:
+            statistics |= {"train/return": outcomes / games, "train/length": moves / games}
+        return statistics
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counts, for a checkpoint."""
+        env_steps = int(sum_over_ranks(torch.tensor(self.env_steps)))
+        return {**super().state_dict(), "env_steps": env_steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the counts from a checkpoint."""
+        super().load_state_dict(state_dict)
+        self.env_steps = state_dict["env_steps"] if self.rank == 0 else 0
