@@ -33,6 +33,15 @@ EXPERT_GAMES = (
     f"--data ExpertGamesDataModule --data.path {SAMPLE} --data.updates_per_epoch {UPDATES} "
     "--data.validation_share 0.2 --data.test_share 0.2 --data.batch_size 24 "
 )
+BOARD_GAME = (
+    f"--data.game tic_tac_toe --data.updates_per_epoch {UPDATES} --data.eval_games 4 "
+    "--data.num_simulations 4 --data.predict_games 1 "
+)
+SELF_PLAY = (
+    f"--data SelfPlayDataModule {BOARD_GAME} --data.games_per_update 4 "
+    "--data.test_opponents [start] "
+)
+BOARD_NETWORK = "--model.num_layers 2 --model.num_filters 4 "
 NETWORK = "--model.hidden_sizes [8] "
 MODULES = {
     "DQN": "--model DQN " + NETWORK,
@@ -45,7 +54,8 @@ MODULES = {
     "RecurrentAttentionModel": "--model RecurrentAttentionModel --model.num_glimpses 2 "
     "--model.glimpse_size 4 --model.hidden_size 8",
     "FullyConnectedClassifier": "--model FullyConnectedClassifier --model.hidden_size 8",
-    "SupervisedPolicy": "--model SupervisedPolicy --model.num_layers 2 --model.num_filters 4",
+    "SupervisedPolicy": "--model SupervisedPolicy " + BOARD_NETWORK,
+    "SelfPlayPolicy": "--model SelfPlayPolicy " + BOARD_NETWORK,
     "ConvolutionalClassifier": "--model ConvolutionalClassifier --model.hidden_size 8",
 }
 DATA = {
@@ -56,6 +66,7 @@ DATA = {
     "QLearning": REPLAY + LAKE,
     "ValueIteration": f"--data TabularDataModule {EVALUATION} {LAKE}",
     "SupervisedPolicy": EXPERT_GAMES,
+    "SelfPlayPolicy": SELF_PLAY,
     **dict.fromkeys(CLASSIFIERS, MNIST),
 }
 COMMON = (

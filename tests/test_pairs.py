@@ -26,6 +26,7 @@ SOURCES = {
     "TabularDataModule": DATA["ValueIteration"],
     "MNISTDataModule": DATA["RecurrentAttentionModel"],
     "ExpertGamesDataModule": DATA["SupervisedPolicy"],
+    "SelfPlayDataModule": DATA["SelfPlayPolicy"],
 }
 FITS = {
     "ReplayDataModule": {"DQN", "SAC", "QLearning"},
@@ -38,14 +39,17 @@ FITS = {
         "ConvolutionalClassifier",
     },
     "ExpertGamesDataModule": {"SupervisedPolicy"},
+    "SelfPlayDataModule": {"SelfPlayPolicy"},
 }
+BOARD_PLAYERS = {"SelfPlayPolicy"}
 # Which modules each callback goes with, each module on a datamodule that fits it.
 NEEDS = {
     "TargetNetwork": {"DQN", "SAC"},
     "RenewPriorities": {"DQN", "SAC"},
-    "ExperienceMonitor": {"DQN", "SAC", "QLearning", "A2C", "Reinforce"},
+    "ExperienceMonitor": {"DQN", "SAC", "QLearning", "A2C", "Reinforce"} | BOARD_PLAYERS,
     "ValuePictures": FITS["TabularDataModule"],
-    "EpisodeWriter": set(MODULES) - FITS["MNISTDataModule"] - {"SupervisedPolicy"},
+    "EpisodeWriter": set(MODULES) - FITS["MNISTDataModule"] - BOARD_PLAYERS - {"SupervisedPolicy"},
+    "BoardGameWriter": BOARD_PLAYERS,
     "ConfusionPicture": FITS["MNISTDataModule"],
     "GlimpsePictures": {"RecurrentAttentionModel"},
 }

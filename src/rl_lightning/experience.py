@@ -178,6 +178,18 @@ class CheckedMoves(NamedTuple):
     mistakes: Tensor  # [N] bool: the action is worse than the best one by minimax
 
 
+class RecordedGame(NamedTuple):
+    """One whole board game. Moves without an evaluation have zeros, and the value NaN."""
+
+    game: str  # OpenSpiel's name
+    players: tuple[str, str]  # names, the first to move first
+    actions: Tensor  # [T] int64
+    priors: Tensor  # [T, A] float32: probabilities of the policy before each move
+    visits: Tensor  # [T, A] int64: simulations through each action; zeros without a search
+    values: Tensor  # [T] float64, for the first player: of the search, else of the value network
+    outcome: float  # for the first player
+
+
 class Episodes(NamedTuple):
     """Whole episodes, one from each environment copy."""
 
@@ -274,6 +286,15 @@ class RecordsEpisodes(Protocol):
 
     def record_episode(self) -> RecordedEpisode:
         """Record one greedy episode."""
+        ...
+
+
+@runtime_checkable
+class RecordsGames(Protocol):
+    """A datamodule that can record board games."""
+
+    def record_game(self, number: int) -> RecordedGame:
+        """Record the game with this number."""
         ...
 
 

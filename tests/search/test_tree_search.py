@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rl_lightning.games.board_game import BoardGame
+from rl_lightning.games.network_player import playable_actions
 from rl_lightning.games.playing import minimax_values, perfect_player, play_match, random_player
 from rl_lightning.networks.board import BoardPolicy, BoardValue
 from rl_lightning.runtime.errors import ConfigurationError
@@ -249,7 +250,9 @@ def test_networks_evaluate_all_leaves_in_one_batch(name):
     assert len(sizes) == 1 + 4
     assert max(sizes) <= 16
     for row, state in enumerate(states):
-        logits = policy(torch.from_numpy(game.observe([state])))
+        planes = game.observe([state])
+        playable = torch.from_numpy(playable_actions(game, planes))
+        logits = policy(torch.from_numpy(planes)).masked_fill(~playable, -torch.inf)
         expected = logits.softmax(1)[0].detach().numpy()
         assert found.priors[row] == pytest.approx(expected, abs=1e-5)
 

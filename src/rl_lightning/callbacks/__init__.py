@@ -1,5 +1,6 @@
 """Callbacks: target networks, monitoring, tracking, and files written beside training."""
 
+from rl_lightning.callbacks.board_game_writer import BoardGameWriter
 from rl_lightning.callbacks.confusion_picture import ConfusionPicture
 from rl_lightning.callbacks.episode_writer import EpisodeWriter
 from rl_lightning.callbacks.experience_monitor import ExperienceMonitor
@@ -12,6 +13,7 @@ from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 from rl_lightning.tracking.run_folder import TrackConfig
 
 __all__ = [
+    "BoardGameWriter",
     "ConfusionPicture",
     "EpisodeWriter",
     "ExperienceMonitor",

@@ -6,6 +6,7 @@ from typing import Any
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 
+from rl_lightning.callbacks.board_game_writer import BoardGameWriter
 from rl_lightning.callbacks.confusion_picture import ConfusionPicture
 from rl_lightning.callbacks.episode_writer import EpisodeWriter
 from rl_lightning.callbacks.experience_monitor import ExperienceMonitor
@@ -23,6 +24,7 @@ DEFAULT_CALLBACKS: dict[str, tuple[type[Callback], dict[str, Any]]] = {
     "renew_priorities": (RenewPriorities, {}),
     "experience_monitor": (ExperienceMonitor, {}),
     "episode_writer": (EpisodeWriter, {}),
+    "board_game_writer": (BoardGameWriter, {}),
     "value_pictures": (ValuePictures, {}),
     "confusion_picture": (ConfusionPicture, {}),
     "glimpse_pictures": (GlimpsePictures, {}),

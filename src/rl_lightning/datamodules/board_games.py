@@ -8,16 +8,22 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from rl_lightning.datamodules.matches import MatchDataset
+from rl_lightning.datamodules.matches import GameRecordings, MatchDataset
 from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader, require_positive
-from rl_lightning.experience import PlaysBoardGames
+from rl_lightning.experience import PlaysBoardGames, RecordedGame
 from rl_lightning.games.board_game import BoardGame
 from rl_lightning.games.network_player import network_player
 from rl_lightning.games.playing import Player
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.ranks import sum_over_ranks
 from rl_lightning.runtime.seeding import numpy_stream, torch_stream
-from rl_lightning.search.evaluators import network_evaluator, random_rollout, uniform_evaluator
+from rl_lightning.search.evaluators import (
+    Evaluator,
+    network_evaluator,
+    random_rollout,
+    uniform_evaluator,
+)
+from rl_lightning.search.recording import Recorder, record_game
 from rl_lightning.search.tree_search import TreeSearch
 
 Opponent = Literal["start", "policy", "rollouts", "perfect"]
@@ -43,6 +49,7 @@ class BoardGamesDataModule(SourceDataModule):
         num_simulations: Simulations of each move of the player; 0 is the policy alone.
         exploration: c of the search; 5 in the paper.
         rollout_share: λ of the search, the weight of random rollouts against the value network.
+        predict_games: Games that `predict` plays, over all ranks.
         seed: Of every random stream.
 
     Raises:
@@ -60,10 +67,13 @@ class BoardGamesDataModule(SourceDataModule):
         num_simulations: int = 0,
         exploration: float = 5.0,
         rollout_share: float = 0.0,
+        predict_games: int = 2,
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
-        require_positive(updates_per_epoch=updates_per_epoch, eval_games=eval_games)
+        require_positive(
+            updates_per_epoch=updates_per_epoch, eval_games=eval_games, predict_games=predict_games
+        )
         self.game = BoardGame(game)
         self.environment = self.game.spec
         self.task = game
@@ -73,11 +83,13 @@ class BoardGamesDataModule(SourceDataModule):
         self.num_simulations = num_simulations
         self.exploration = exploration
         self.rollout_share = rollout_share
+        self.predict_games = predict_games
         self.env_steps = 0  # moves of the policy in training games, on this rank
         self.last_games: tuple[int, float, int] = (0, 0.0, 0)  # number, outcomes, moves
         self._check_opponents(test_opponents)
         if num_simulations:
-            self._search(uniform_evaluator(self.game), "check")  # checks its arguments
+            # The search checks its arguments.
+            self._search(uniform_evaluator(self.game), "check", rollout_share)
 
     def _check_opponents(self, names: Sequence[str]) -> None:
         for name in names:
@@ -131,15 +143,18 @@ class BoardGamesDataModule(SourceDataModule):
         """The player of `test` and `predict`: the search if there are simulations."""
         if not self.num_simulations:
             return self.policy_player(stream)
+        return self._search(self.evaluator(), stream, self.rollout_share)
+
+    def evaluator(self) -> Evaluator:
+        """Priors and values of the module's networks."""
         module = self.module
-        evaluator = network_evaluator(self.game, module.policy, module.value, self.device)
-        return self._search(evaluator, stream, self.rollout_share)
+        return network_evaluator(self.game, module.policy, module.value, self.device)
 
     def rollout_player(self, stream: str) -> Player:
         """The search with random rollouts and equal priors."""
         return self._search(uniform_evaluator(self.game), stream, rollout_share=1.0)
 
-    def _search(self, evaluator: Any, stream: str, rollout_share: float = 0.0) -> TreeSearch:
+    def _search(self, evaluator: Evaluator, stream: str, rollout_share: float = 0.0) -> TreeSearch:
         rng = numpy_stream(self.seed, rank=self.rank, stream=f"{stream} rollouts")
         return TreeSearch(
             self.game,
@@ -163,6 +178,22 @@ class BoardGamesDataModule(SourceDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         """The matches against `test_opponents`."""
         return WholeBatchLoader(MatchDataset(self, "test", self.test_opponents))
+
+    def predict_dataloader(self) -> DataLoader[RecordedGame]:
+        """Games of the player against itself."""
+        return WholeBatchLoader(GameRecordings(self))
+
+    def record_game(self, number: int) -> RecordedGame:
+        """Record a game of the player against itself.
+
+        Its first moves are drawn from the policy, because all games of a search would be equal.
+        """
+        stream = f"predict {number}"
+        policy = self.policy_player(stream)
+        search = self.player(stream) if self.num_simulations else policy
+        name = f"search, {self.num_simulations}" if self.num_simulations else "policy"
+        players = (Recorder(self.evaluator(), search, policy),) * 2
+        return record_game(self.game, players, (name, name))
 
     def statistics(self) -> dict[str, float]:
         """Moves of the policy over all ranks, and results and lengths of the last games."""

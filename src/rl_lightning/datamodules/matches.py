@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import IterableDataset
 
-from rl_lightning.experience import CheckedMoves, MatchResults
+from rl_lightning.experience import CheckedMoves, MatchResults, RecordedGame
 from rl_lightning.games.board_game import BoardGame, State
 from rl_lightning.games.network_player import PolicyNetwork, network_player
 from rl_lightning.games.playing import (
@@ -35,9 +36,7 @@ class MatchDataset(IterableDataset[MatchResults | CheckedMoves]):
         opponents: Names of the opponents.
     """
 
-    def __init__(
-        self, data: "BoardGamesDataModule", stage: str, opponents: Sequence[str]
-    ) -> None:
+    def __init__(self, data: "BoardGamesDataModule", stage: str, opponents: Sequence[str]) -> None:
         self.data = data
         self.stage = stage
         self.opponents = opponents
@@ -74,15 +73,31 @@ class MatchDataset(IterableDataset[MatchResults | CheckedMoves]):
         rng = numpy_stream(data.seed, rank=data.rank, stream=f"{stream} opponent")
         return player, perfect_player(data.game, rng)
 
-    def _mistakes(self) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    def _mistakes(self) -> npt.NDArray[np.bool_]:
         if self.data.rank:
             return np.zeros(0, np.bool_)
         return policy_mistakes(self.data.game, self.data.module.policy, self.data.device)
 
 
+class GameRecordings(IterableDataset[RecordedGame]):
+    """Records this rank's share of the games of `predict`."""
+
+    def __init__(self, data: "BoardGamesDataModule") -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        """Number of games of this rank."""
+        return len(range(self.data.rank, self.data.predict_games, self.data.world_size))
+
+    def __iter__(self) -> Iterator[RecordedGame]:
+        """Play the games, with the same random streams at every call."""
+        for number in range(self.data.rank, self.data.predict_games, self.data.world_size):
+            yield self.data.record_game(number)
+
+
 def policy_mistakes(
     game: BoardGame, policy: PolicyNetwork, device: torch.device | str = "cpu"
-) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+) -> npt.NDArray[np.bool_]:
     """Compare the most probable action of a policy with minimax, in every position of a game.
 
     Returns:

@@ -133,9 +133,7 @@ def generalised_advantages(
     return discounted_sums(td_errors, gae_lambda * discounts * ~ends)
 
 
-def game_advantages(
-    values: Tensor, lengths: Tensor, outcomes: Tensor, gae_lambda: float
-) -> Tensor:
+def game_advantages(values: Tensor, lengths: Tensor, outcomes: Tensor, gae_lambda: float) -> Tensor:
     """Compute `generalised_advantages` of games that are rewarded at their end, without discount.
 
     Args:

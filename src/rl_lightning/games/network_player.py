@@ -40,9 +40,7 @@ def playable_actions(game: BoardGame, planes: npt.NDArray[np.bool_]) -> npt.NDAr
     return np.concatenate([moves, ~moves.any(1, keepdims=True)], 1)
 
 
-def own_eyes(
-    own: npt.NDArray[np.bool_], opponent: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
+def own_eyes(own: npt.NDArray[np.bool_], opponent: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """The empty points [N, H, W] that are eyes of the own stones.
 
     All neighbours of an eye are own stones. At most one of its diagonal points has a stone of the
@@ -132,5 +130,3 @@ def sort_by_game(match: Match, moves: Moves) -> tuple[Tensor, Tensor]:
     owners = np.array([games[id(state)] for state in moves.states])
     order = torch.from_numpy(owners.argsort(kind="stable"))
     return order, torch.from_numpy(np.bincount(owners, minlength=len(match.states)))
-
-

@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from rl_lightning.experience import CheckedMoves, EnvironmentSpec, MatchResults
+from rl_lightning.experience import CheckedMoves, EnvironmentSpec, MatchResults, RecordedGame
 from rl_lightning.modules.learner import Learner
 from rl_lightning.networks.board import BoardPolicy, BoardValue
 from rl_lightning.runtime.ranks import sum_over_ranks
@@ -73,6 +73,10 @@ class BoardPlayer(Learner):
     def on_test_epoch_end(self) -> None:
         """Log the results of all matches."""
         self._log_counts("test")
+
+    def predict_step(self, batch: RecordedGame, batch_idx: int) -> Tensor:
+        """The values of the positions of a game [T], for the first player."""
+        return batch.values
 
     def _count(self, batch: MatchResults | CheckedMoves) -> None:
         if isinstance(batch, CheckedMoves):

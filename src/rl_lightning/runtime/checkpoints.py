@@ -80,7 +80,7 @@ def load_weights(path: Path, module: Any) -> str:
         module: Receives the weights.
 
     Returns:
-        A line that says which parts were loaded, and which keep their initial weights.
+        A line that says which parts were loaded, and which the checkpoint does not have.
 
     Raises:
         ConfigurationError: If the file is missing or unreadable, or if the checkpoint has another
@@ -107,7 +107,7 @@ def load_weights(path: Path, module: Any) -> str:
     _compare_shapes(path, chosen, expected)
     module.load_state_dict(chosen, strict=False)
     new = [part for part in parts[0] if part not in shared]
-    rest = f"; {', '.join(new)} from initial weights" if new else ""
+    rest = f"; it has no {', '.join(new)}" if new else ""
     return f"New run with the weights of {', '.join(shared)} from {path}{rest}"
 
 

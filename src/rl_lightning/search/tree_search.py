@@ -89,7 +89,11 @@ class TreeSearch:
 
     def __call__(self, states: Sequence[State]) -> list[int]:
         """The most visited action of each position; of equal ones that with the better value."""
-        found = self.search(states)
+        return self.best_actions(self.search(states))
+
+    @staticmethod
+    def best_actions(found: SearchResult) -> list[int]:
+        """The most visited actions; of equal ones those with the better value."""
         ranks = found.visits + (1 + found.values) / 4  # values are in [-1, 1]
         return [int(action) for action in ranks.argmax(1)]
 
