@@ -152,11 +152,11 @@ def test_settings_that_cannot_be_used_are_one_line():
         make(kl_coefficient=-1)
 
 
-SMALL = (
-    "--data.games_per_update 4 --data.updates_per_epoch 3 --data.eval_games 4 "
-    "--model.num_layers 2 --model.num_filters 4 --trainer.enable_progress_bar false "
-    "--trainer.logger false --data.game go(board_size=5,komi=0.5)"
-).split()
+SMALL = [
+    *("--data.games_per_update", "4", "--data.updates_per_epoch", "3", "--data.eval_games", "4"),
+    *("--model.num_layers", "2", "--model.num_filters", "4", "--trainer.logger", "false"),
+    *("--trainer.enable_progress_bar", "false", "--data.game", "go(board_size=5,komi=0.5)"),
+]
 
 
 def test_every_subcommand_runs_on_go_and_predict_writes_games(tmp_path, monkeypatch):
