@@ -41,6 +41,10 @@ SELF_PLAY = (
     f"--data SelfPlayDataModule {BOARD_GAME} --data.games_per_update 4 "
     "--data.test_opponents [start] "
 )
+POSITIONS = (
+    f"--data SelfPlayPositionsDataModule {BOARD_GAME} --data.games_per_update 4 "
+    "--data.batch_size 8 --data.eval_positions 6 --data.test_opponents [policy] "
+)
 BOARD_NETWORK = "--model.num_layers 2 --model.num_filters 4 "
 NETWORK = "--model.hidden_sizes [8] "
 MODULES = {
@@ -56,6 +60,7 @@ MODULES = {
     "FullyConnectedClassifier": "--model FullyConnectedClassifier --model.hidden_size 8",
     "SupervisedPolicy": "--model SupervisedPolicy " + BOARD_NETWORK,
     "SelfPlayPolicy": "--model SelfPlayPolicy " + BOARD_NETWORK,
+    "GameValue": "--model GameValue " + BOARD_NETWORK,
     "ConvolutionalClassifier": "--model ConvolutionalClassifier --model.hidden_size 8",
 }
 DATA = {
@@ -67,6 +72,7 @@ DATA = {
     "ValueIteration": f"--data TabularDataModule {EVALUATION} {LAKE}",
     "SupervisedPolicy": EXPERT_GAMES,
     "SelfPlayPolicy": SELF_PLAY,
+    "GameValue": POSITIONS,
     **dict.fromkeys(CLASSIFIERS, MNIST),
 }
 COMMON = (

@@ -42,6 +42,9 @@ EXPERIMENTS = {
     "alphago/self_play": " --data.game tic_tac_toe --data.games_per_update 4 "
     "--data.updates_per_epoch 5 --data.updates_per_snapshot 2 --data.pool_size 3 "
     "--data.random_moves 2 --data.eval_games 4 --model.num_layers 2 --model.num_filters 4",
+    "alphago/value": " --data.game go(board_size=4,komi=0.5) --data.games_per_update 3 "
+    "--data.updates_per_epoch 5 --data.batch_size 8 --data.capacity 20 --data.eval_positions 6 "
+    "--model.num_layers 2 --model.num_filters 4",
     "ram/mnist": " --data.data_dir mnist --data.validation_images 20 --data.batch_size 20 "
     "--model.num_glimpses 2 --model.hidden_size 8 --model.compiled false",
 }

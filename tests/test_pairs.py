@@ -27,6 +27,7 @@ SOURCES = {
     "MNISTDataModule": DATA["RecurrentAttentionModel"],
     "ExpertGamesDataModule": DATA["SupervisedPolicy"],
     "SelfPlayDataModule": DATA["SelfPlayPolicy"],
+    "SelfPlayPositionsDataModule": DATA["GameValue"],
 }
 FITS = {
     "ReplayDataModule": {"DQN", "SAC", "QLearning"},
@@ -40,8 +41,9 @@ FITS = {
     },
     "ExpertGamesDataModule": {"SupervisedPolicy"},
     "SelfPlayDataModule": {"SelfPlayPolicy"},
+    "SelfPlayPositionsDataModule": {"GameValue"},
 }
-BOARD_PLAYERS = {"SelfPlayPolicy"}
+BOARD_PLAYERS = {"SelfPlayPolicy", "GameValue"}
 # Which modules each callback goes with, each module on a datamodule that fits it.
 NEEDS = {
     "TargetNetwork": {"DQN", "SAC"},

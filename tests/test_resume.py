@@ -86,8 +86,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 
 KILLS = {name: 3 for name in EXPERIMENTS if name != "a2c/halfcheetah"}
-KILLS |= dict.fromkeys(("sac/pendulum", "ram/mnist", "q_learning/frozenlake"), 2)
-KILLS |= dict.fromkeys(("alphago/supervised", "alphago/self_play"), 1)
+KILLS |= dict.fromkeys(("sac/pendulum", "ram/mnist", "q_learning/frozenlake", "a2c/cartpole"), 2)
+KILLS |= dict.fromkeys(("alphago/supervised", "alphago/self_play", "alphago/value"), 1)
 
 
 def killed_after(seconds, folder, name, *arguments):

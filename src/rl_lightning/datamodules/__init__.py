@@ -5,6 +5,7 @@ from rl_lightning.datamodules.mnist import MNISTDataModule
 from rl_lightning.datamodules.replay import ReplayDataModule
 from rl_lightning.datamodules.rollout import RolloutDataModule
 from rl_lightning.datamodules.self_play import SelfPlayDataModule
+from rl_lightning.datamodules.self_play_positions import SelfPlayPositionsDataModule
 from rl_lightning.datamodules.tabular import TabularDataModule
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "ReplayDataModule",
     "RolloutDataModule",
     "SelfPlayDataModule",
+    "SelfPlayPositionsDataModule",
     "TabularDataModule",
 ]

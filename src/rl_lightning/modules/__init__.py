@@ -2,6 +2,7 @@
 
 from rl_lightning.modules.a2c import A2C
 from rl_lightning.modules.dqn import DQN
+from rl_lightning.modules.game_value import GameValue
 from rl_lightning.modules.image_classifiers import ConvolutionalClassifier, FullyConnectedClassifier
 from rl_lightning.modules.q_learning import QLearning
 from rl_lightning.modules.ram import RecurrentAttentionModel
@@ -17,6 +18,7 @@ __all__ = [
     "SAC",
     "ConvolutionalClassifier",
     "FullyConnectedClassifier",
+    "GameValue",
     "PolicyEvaluation",
     "QLearning",
     "RecurrentAttentionModel",
