@@ -1,5 +1,6 @@
 """The examples of the pages in docs/ work as they are written."""
 
+import inspect
 import os
 import re
 import shlex
@@ -8,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from lightning import Trainer
 
+from rl_lightning import datamodules, modules
+from rl_lightning.callbacks.defaults import DEFAULT_CALLBACKS
 from rl_lightning.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +35,11 @@ SHORT = {
 }
 
 
+PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+# Pages whose commands need the files on them. They are run, and not only read.
+OWN_FILES = ("own_algorithm.md", "own_environment.md")
+
+
 def files_of(page: str) -> dict[str, str]:
     """The files of a page by name: fenced blocks whose first line names one."""
     blocks = re.findall(r"^```\w+ (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
@@ -39,8 +48,10 @@ def files_of(page: str) -> dict[str, str]:
 
 def commands_of(page: str) -> list[list[str]]:
     """The arguments of each command of a page."""
-    lines = re.findall(r"^    python -m rl_lightning (.*)$", page, re.MULTILINE)
-    return [shlex.split(line, comments=True) for line in lines]
+    joined = page.replace("\\\n", " ")
+    lines = re.findall(r"^    (?:python -m )?rl_lightning (.*)$", joined, re.MULTILINE)
+    inline = re.findall(r"`(fit --config configs/\S+)`", page)
+    return [shlex.split(line, comments=True) for line in [*lines, *inline]]
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -81,3 +92,62 @@ def test_the_scripts_of_from_python_work(tmp_path):
     trained = re.search(r"return [\d.]+, weights (\S+\.ckpt)", printed_by("train.py"))
     assert trained is not None
     assert re.search(r"return [\d.]+$", printed_by("play.py", trained[1]).strip())
+
+
+# A command that several pages have is read once.
+ALL = {
+    " ".join(command): name
+    for name, page in PAGES.items()
+    if name not in OWN_FILES
+    for command in commands_of(page)
+    if command[0] in ("fit", "validate", "test", "predict")
+    and not {"…", "<"} & {*" ".join(command)}
+}
+
+
+@pytest.mark.parametrize("command", ALL)
+def test_the_configuration_of_every_command_can_be_read(command, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    arguments = shlex.split(command.replace("SEED", "1"))
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--print_config"])
+    assert ended.value.code in (0, None), capsys.readouterr().err
+    assert "class_path" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_pages_are_found():
+    assert {"README.md", "lecture.md", "results.md", "ram.md"} <= {*ALL.values()}
+
+
+def options() -> set[str]:
+    """The names of all options of modules, datamodules, the Trainer and the default callbacks."""
+    found = {f"trainer.{name}" for name in inspect.signature(Trainer).parameters}
+    for prefix, package in (("model", modules), ("data", datamodules)):
+        for name in package.__all__:
+            for kind in getattr(package, name).__mro__:
+                found |= {f"{prefix}.{option}" for option in inspect.signature(kind).parameters}
+    for key, (kind, _) in DEFAULT_CALLBACKS.items():
+        found |= {f"{key}.{option}" for option in inspect.signature(kind).parameters}
+    return found | {"num_threads", "seed_everything", "ckpt_path"}
+
+
+def test_the_flags_and_metrics_of_does_not_learn_exist():
+    page = PAGES["does_not_learn.md"]
+    flags = {".".join(flag.split(".")[:2]) for flag in re.findall(r"--([\w.]+)", page)}
+    assert len(flags) > 20
+    assert flags - options() == set()
+    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    metrics = {*re.findall(r"`((?:train|val|test|speed|replay)/\w+)`", page)}
+    suffixes = ("", "_std", "_iqm")
+    evaluated = {f"{stage}/return{each}" for stage in ("val", "test") for each in suffixes}
+    assert len(metrics) > 8
+    assert {name for name in metrics - evaluated if f'"{name}"' not in source} == set()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_files_that_a_page_links_to_exist(name):
+    folder = ROOT if name == "README.md" else ROOT / "docs"
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", PAGES[name]):
+        assert link.startswith("http") or (folder / link).is_file(), link
+    for path in re.findall(r"configs/[\w./]+\.yaml", PAGES[name]):
+        assert (ROOT / path).is_file(), path

@@ -1,0 +1,73 @@
+"""Draws the README's learning curves from docs/runs, into docs/learning_curves.png.
+
+python benchmarks/learning_curves.py
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from tables import DOCS, Row, column, read
+
+
+def panel(axes: Any, title: str, lines: Iterable[tuple[str, str, list[Row], str]]) -> None:
+    """One environment: a line for each run.
+
+    Args:
+        axes: Where to draw.
+        title: Name of the environment.
+        lines: Label, colour, rows and the column of returns of each line.
+    """
+    labelled = set()
+    for label, colour, rows, returns in lines:
+        steps = [each / 1000 for each in column(rows, "env_steps")]
+        shown = label if label not in labelled else None
+        axes.plot(steps, column(rows, returns), color=colour, label=shown, linewidth=1.2)
+        labelled.add(label)
+    axes.set(title=title, xlabel="thousand environment steps")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+
+
+def main() -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.2), layout="constrained", dpi=100)
+    cartpole, pong, halfcheetah = figure.subplots(1, 3)
+    names = {"value": "REINFORCE, V(s)", "trajectory": "REINFORCE, whole trajectory"}
+    colours = {"value": "tab:blue", "trajectory": "tab:gray"}
+    seeds = sorted({row["seed"] for row in read("ladder_returns")})[:3]
+    panel(
+        cartpole,
+        "CartPole-v1",
+        [
+            (names[rung], colours[rung], read("ladder_returns", rung=rung, seed=seed), "return")
+            for rung in names
+            for seed in seeds
+        ],
+    )
+    panel(
+        pong,
+        "Pong from pixels",
+        [
+            (run.upper(), colour, read("pong_curves", run=run, metric="val/return"), "value")
+            for run, colour in (("dqn", "tab:orange"), ("a2c", "tab:green"))
+        ],
+    )
+    panel(
+        halfcheetah,
+        "HalfCheetah-v5",
+        [
+            (label, colour, read(name, env_id="HalfCheetah-v5", seed=seed), "val_return")
+            for label, colour, name in (
+                ("SAC", "tab:red", "sac_curves"),
+                ("A2C", "tab:green", "a2c_locomotion_curves"),
+            )
+            for seed in ("1", "2", "3")
+        ],
+    )
+    cartpole.set_ylabel("greedy return")
+    figure.savefig(DOCS / "learning_curves.png")
+
+
+if __name__ == "__main__":
+    main()
