@@ -60,11 +60,11 @@ class BoardPlayer(Learner):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Count the results of a match."""
-        self._count(batch)
+        self._count(batch, "val")
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Count the results of a match, or the mistakes of the policy."""
-        self._count(batch)
+        self._count(batch, "test")
 
     def on_validation_epoch_end(self) -> None:
         """Log the results of all matches."""
@@ -78,7 +78,7 @@ class BoardPlayer(Learner):
         """The values of the positions of a game [T], for the first player."""
         return batch.values
 
-    def _count(self, batch: MatchResults | CheckedMoves) -> None:
+    def _count(self, batch: MatchResults | CheckedMoves, stage: str) -> None:
         if isinstance(batch, CheckedMoves):
             self._mistakes[0] += batch.mistakes.sum().cpu()
             self._mistakes[1] += len(batch.mistakes)

@@ -52,7 +52,16 @@ class GameValue(BoardPlayer):
     ) -> None:
         super().__init__(environment, num_layers, num_filters, optimizer, lr_scheduler)
         self.policy.requires_grad_(False)
-        self._squared_error, self._right_sign = MeanMetric(), MeanMetric()
+        # `test` resets its metrics in inference mode, so validation cannot use the same ones.
+        self.val_mse, self.val_sign = MeanMetric(), MeanMetric()
+        self.test_mse, self.test_sign = MeanMetric(), MeanMetric()
+
+    @property
+    def _errors(self) -> dict[str, tuple[MeanMetric, MeanMetric]]:
+        return {
+            "val": (self.val_mse, self.val_sign),
+            "test": (self.test_mse, self.test_sign),
+        }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The parameters of the value network."""
@@ -67,22 +76,21 @@ class GameValue(BoardPlayer):
             self.log("train/loss", loss.detach(), sync_dist=True)
         return loss
 
-    def _count(self, batch: MatchResults | CheckedMoves | ScoredPositions) -> None:
+    def _count(self, batch: MatchResults | CheckedMoves | ScoredPositions, stage: str) -> None:
         if not isinstance(batch, ScoredPositions):
-            super()._count(batch)
+            super()._count(batch, stage)
             return
+        squared_error, right_sign = self._errors[stage]
         values = self.value(batch.observations).float()
-        self._squared_error.update((values - batch.outcomes).square())
+        squared_error.update((values - batch.outcomes).square())
         decided = batch.outcomes != 0
-        self._right_sign.update(((values > 0) == (batch.outcomes > 0))[decided].float())
+        right_sign.update(((values > 0) == (batch.outcomes > 0))[decided].float())
 
     def _log_counts(self, stage: str) -> None:
         # torchmetrics sums the counts of all ranks before it divides.
-        metrics = {
-            f"{stage}/mse": self._squared_error.compute(),
-            f"{stage}/sign": self._right_sign.compute(),
-        }
-        self.log_dict(metrics, sync_dist=True)
-        self._squared_error.reset()
-        self._right_sign.reset()
+        names = (f"{stage}/mse", f"{stage}/sign")
+        errors = dict(zip(names, self._errors[stage], strict=True))
+        self.log_dict({name: each.compute() for name, each in errors.items()}, sync_dist=True)
+        for each in errors.values():
+            each.reset()
         super()._log_counts(stage)
