@@ -4,7 +4,8 @@
     python benchmarks/figures.py --check    # only compare; the exit status is 1 if one differs
 
 A table in a page is rebuilt if the line before it is `<!-- figures: NAME -->`; NAME is a function
-of `tables.py`. `<!-- not recorded: REASON -->` marks a table of measurements without a file.
+of `tables_of_returns.py` or `tables_of_speed.py`.
+`<!-- not recorded: REASON -->` marks a table of measurements without a file.
 """
 
 import argparse
@@ -12,9 +13,11 @@ import re
 import sys
 from pathlib import Path
 
-from tables import TABLES
+import tables_of_returns
+import tables_of_speed
 
 ROOT = Path(__file__).resolve().parent.parent
+TABLES = {each.__name__: each for each in (*tables_of_returns.TABLES, *tables_of_speed.TABLES)}
 MARKED = re.compile(r"(<!-- figures: (\w+) -->\n\n?)((?:\|.*\n)+)")
 
 

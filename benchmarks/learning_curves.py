@@ -6,7 +6,7 @@ python benchmarks/learning_curves.py
 from collections.abc import Iterable
 from typing import Any
 
-from tables import DOCS, Row, column, read
+from recorded import DOCS, Row, column, read
 
 
 def panel(axes: Any, title: str, lines: Iterable[tuple[str, str, list[Row], str]]) -> None:

@@ -149,5 +149,14 @@ def test_the_files_that_a_page_links_to_exist(name):
     folder = ROOT if name == "README.md" else ROOT / "docs"
     for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", PAGES[name]):
         assert link.startswith("http") or (folder / link).is_file(), link
-    for path in re.findall(r"configs/[\w./]+\.yaml", PAGES[name]):
+    for path in re.findall(r"(?:configs|benchmarks)/[\w./]+\.(?:yaml|py)", PAGES[name]):
         assert (ROOT / path).is_file(), path
+
+
+def test_the_code_that_the_lecture_names_exists():
+    rows = [row for row in PAGES["lecture.md"].splitlines() if row.startswith("| ")]
+    named = {path for row in rows for path in re.findall(r"`(\w[\w/]*(?:\.py|/))`", row)}
+    assert len(named) > 20
+    assert {path for path in named if not (ROOT / "src" / "rl_lightning" / path).exists()} == set()
+    files = {path for row in rows for path in re.findall(r"`([\w/]+\.csv)`", row)}
+    assert {path for path in files if not (ROOT / "docs" / path).is_file()} == set()

@@ -1,0 +1,169 @@
+"""Tables of returns, errors and variances, as functions of the recorded files."""
+
+from statistics import fmean
+
+from recorded import Table, column, number, read, spread
+
+
+def dqn_cartpole() -> Table:
+    table = [
+        ["seed", "environment steps", "seconds of `fit`", "greedy return of 100 episodes", "least"]
+    ]
+    for row in read("dqn_cartpole"):
+        seconds = number(row["fit_seconds"], 1)
+        least = number(row["return_min"])
+        table.append([row["seed"], number(row["env_steps"]), seconds, spread(row, 1), least])
+    return table
+
+
+def ladder_variance() -> Table:
+    names = {
+        "trajectory": "whole trajectory",
+        "reward_to_go": "reward to go",
+        "discounted": "discounted",
+        "moving_average": "− moving average",
+        "value": "− V(s)",
+    }
+    title = [
+        "ψ − b",
+        "variance: trace of the covariance",
+        "divided by the squared length of the mean",
+    ]
+    rows = {row["rung"]: row for row in read("ladder_variance")}
+    return [
+        title,
+        *(
+            [
+                name,
+                f"{float(rows[rung]['variance']):.2e}".replace("e+0", "e"),
+                number(rows[rung]["variance_over_squared_mean"], 1),
+            ]
+            for rung, name in names.items()
+        ),
+    ]
+
+
+def a2c_locomotion() -> Table:
+    published = {
+        "HalfCheetah-v5": ("1,830 and 3,041", "3 to 5 min"),
+        "Ant-v5": ("3,485 and −44", "10 to 19 min"),
+        "Humanoid-v5": ("1,726 and 388 (2M)", "24 to 29 min"),
+    }
+    title = ["seed 1", "seed 2", "seed 3", "mean", "published at 1M (v3)", "wall-clock"]
+    table = [["", *title]]
+    for env_id, texts in published.items():
+        rows = read("a2c_locomotion", env_id=env_id)
+        mean = f"**{number(fmean(column(rows, 'return')))}**"
+        table.append([env_id, *(spread(row) for row in rows), mean, *texts])
+    return table
+
+
+def sac() -> Table:
+    published = {"HalfCheetah-v5": "12,139", "Hopper-v5": "3,542", "Walker2d-v5": "5,007"}
+    stopped = {("Walker2d-v5", "1"), ("Humanoid-v5", "1")}
+    title = ["", "seed", "environment steps", "greedy return", "episodes"]
+    table = [[*title, "published at 1M (Tianshou, v3)"]]
+    for env_id in dict.fromkeys(row["env_id"] for row in read("sac")):
+        last = read("sac", env_id=env_id, checkpoint="last")
+        digits = 1 if env_id == "Pendulum-v1" else 0
+        for row in last:
+            seed, steps = row["seed"], number(row["env_steps"])
+            shown = spread(row, digits) if len(last) > 1 else f"**{spread(row, digits)}**"
+            for best in read("sac", env_id=env_id, seed=seed, checkpoint="best"):
+                shown += f" (best checkpoint {spread(best, digits)})"
+            first = row is last[0]
+            table.append(
+                [
+                    env_id if first else "",
+                    seed,
+                    f"{steps} (stopped there)" if (env_id, seed) in stopped else steps,
+                    shown,
+                    number(row["episodes"]),
+                    published.get(env_id, "") if first else "",
+                ]
+            )
+        if env_id in published:
+            mean = f"**{number(fmean(column(last, 'return')))}**"
+            table.append(["", "mean", "", mean, "", ""])
+    return table
+
+
+def sac_stability() -> Table:
+    thresholds = {"HalfCheetah-v5": 5000, "Hopper-v5": 2500, "Walker2d-v5": 2500}
+    first = "first reached after, seeds 1, 2, 3"
+    table = [["", "threshold", first, "later validations below it, seeds 1, 2, 3"]]
+    for env_id, threshold in thresholds.items():
+        reached, below = [], []
+        for seed in ("1", "2", "3"):
+            rows = read("sac_curves", env_id=env_id, seed=seed)
+            returns = column(rows, "val_return")
+            index = next(i for i, value in enumerate(returns) if value >= threshold)
+            later = returns[index + 1 :]
+            reached.append(number(rows[index]["env_steps"]))
+            below.append(f"{sum(value < threshold for value in later)} of {len(later)}")
+        cells = [number(threshold), f"{' / '.join(reached)} steps", " / ".join(below)]
+        table.append([env_id, *cells])
+    return table
+
+
+def value_iteration() -> Table:
+    title = ["environment", "γ", "states", "sweeps", "largest difference", "value at the start"]
+    table = [[*title, "test return", "episodes"]]
+    for row in read("value_iteration"):
+        difference = float(row["largest_difference"])
+        table.append(
+            [
+                row["run"],
+                f"{float(row['gamma']):g}",
+                row["states"],
+                row["sweeps"],
+                f"{difference:.1e}".replace("e-0", "e-") if difference else "0",
+                f"{float(row['start_value']):.4g}".replace("-", "−"),
+                spread(row, 2),
+                row["episodes"],
+            ]
+        )
+    return table
+
+
+def q_learning() -> Table:
+    names = {
+        "GridWorld 4x4": "GridWorld 4×4",
+        "FrozenLake 4x4": "FrozenLake 4×4, not slippery",
+        "FrozenLake 8x8, optimistic": "FrozenLake 8×8, not slippery, `initial_value: 1.0`",
+    }
+    seeds = sorted({row["seed"] for row in read("q_learning")})
+    table = [["", *(f"seed {seed}" for seed in seeds), "error"]]
+    for run, name in names.items():
+        rows = read("q_learning", run=run)
+        shortest = min(int(row["updates"]) for row in rows)
+        cells = []
+        for row in rows:
+            steps = row["env_steps_to_optimal"]
+            cell = number(steps) if steps else "not"
+            more = f" (in {number(row['updates'])} updates)"
+            cells.append(cell + more if int(row["updates"]) > shortest else cell)
+        error = f"{float(rows[0]['max_error']):.0e}".replace("e-0", "e-").replace("0e+00", "0")
+        table.append([name, *cells, error])
+    return table
+
+
+def alphago_supervised() -> Table:
+    rows = read("alphago_supervised")
+    table = [["positions", "validation top-1", "top-5", "loss"]]
+    for row in (rows[0], *rows[1::2]):
+        accuracies = [f"{number(100 * float(row[key]), 1)}%" for key in ("val_top1", "val_top5")]
+        table.append([number(row["positions"]), *accuracies, number(row["val_loss"], 3)])
+    return table
+
+
+TABLES = (
+    dqn_cartpole,
+    ladder_variance,
+    a2c_locomotion,
+    sac,
+    sac_stability,
+    value_iteration,
+    q_learning,
+    alphago_supervised,
+)
