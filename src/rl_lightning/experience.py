@@ -36,6 +36,15 @@ class EnvironmentSpec(TypedDict):
     action_high: list[float] | None  # of a Box action space, else None
 
 
+def example_observations(environment: EnvironmentSpec) -> Tensor:
+    """Two observations [2, *observation_shape] of zeros, in the dtype that a module receives.
+
+    They are two, because `torch.export` makes a constant of a dimension of size 1.
+    """
+    dtype: torch.dtype = getattr(torch, environment["observation_dtype"])
+    return torch.zeros((2, *environment["observation_shape"]), dtype=dtype)
+
+
 class Exploration(NamedTuple):
     """The inputs of exploration."""
 

@@ -5,6 +5,7 @@ from rl_lightning.callbacks.confusion_picture import ConfusionPicture
 from rl_lightning.callbacks.episode_writer import EpisodeWriter
 from rl_lightning.callbacks.experience_monitor import ExperienceMonitor
 from rl_lightning.callbacks.glimpse_pictures import GlimpsePictures
+from rl_lightning.callbacks.model_logger import ModelLogger
 from rl_lightning.callbacks.renew_priorities import RenewPriorities
 from rl_lightning.callbacks.safeguards import Safeguards
 from rl_lightning.callbacks.target_network import TargetNetwork
@@ -19,6 +20,7 @@ __all__ = [
     "ExperienceMonitor",
     "GlimpsePictures",
     "MLflowTracker",
+    "ModelLogger",
     "RenewPriorities",
     "Safeguards",
     "TargetNetwork",

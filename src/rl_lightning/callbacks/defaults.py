@@ -11,6 +11,7 @@ from rl_lightning.callbacks.confusion_picture import ConfusionPicture
 from rl_lightning.callbacks.episode_writer import EpisodeWriter
 from rl_lightning.callbacks.experience_monitor import ExperienceMonitor
 from rl_lightning.callbacks.glimpse_pictures import GlimpsePictures
+from rl_lightning.callbacks.model_logger import ModelLogger
 from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.callbacks.renew_priorities import RenewPriorities
 from rl_lightning.callbacks.target_network import TargetNetwork
@@ -28,6 +29,7 @@ DEFAULT_CALLBACKS: dict[str, tuple[type[Callback], dict[str, Any]]] = {
     "value_pictures": (ValuePictures, {}),
     "confusion_picture": (ConfusionPicture, {}),
     "glimpse_pictures": (GlimpsePictures, {}),
+    "model_logger": (ModelLogger, {}),
     "checkpoint": (ModelCheckpoint, {"filename": "best-{epoch}"}),
     "last_checkpoint": (
         ModelCheckpoint,

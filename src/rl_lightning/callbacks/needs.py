@@ -32,6 +32,13 @@ class NeedsCallback(Callback):
                 )
         return None
 
+    def check_trainer(self, trainer: Trainer, module: LightningModule) -> None:
+        """Check the Trainer before any logger or callback writes files.
+
+        Raises:
+            ConfigurationError: If it does not have what this callback needs.
+        """
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check the needs of this callback.
 

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from rl_lightning.experience import (
     Episodes,
     Exploration,
     RecordedEpisode,
+    example_observations,
 )
 from rl_lightning.metrics.episode_statistics import EpisodeStatistics
 from rl_lightning.modules.learner import Learner
@@ -33,6 +35,8 @@ class Agent(Learner):
 
     monitor: ClassVar[tuple[str, str] | None] = ("val/return", "max")
     architecture: ClassVar[tuple[str, ...]] = ("environment",)
+    action_low: Tensor | None  # of Box actions, else None
+    action_high: Tensor | None
 
     def __init__(
         self,
@@ -43,6 +47,8 @@ class Agent(Learner):
         super().__init__()
         self.save_hyperparameters(ignore=["optimizer"])
         self.environment = environment
+        self.example_input_array = example_observations(environment)
+        self._add_bounds()
         self.optimizer = optimizer
         self.normaliser = self._make_normaliser() if normalise_observations else None
         self._evaluated = EpisodeStatistics()
@@ -55,11 +61,37 @@ class Agent(Learner):
             )
         return ObservationNormaliser(tuple(self.environment["observation_shape"]))
 
+    def _add_bounds(self) -> None:
+        """Make buffers of the bounds of Box actions, which the checkpoint need not hold."""
+        shape = tuple(self.environment["action_shape"])
+        for name in ("action_low", "action_high"):
+            given = self.environment[name]  # type: ignore[literal-required]
+            bound = None if given is None else torch.tensor(given, dtype=torch.float32).view(shape)
+            self.register_buffer(name, bound, persistent=False)
+
     @abstractmethod
     def act(
         self, observations: Tensor, exploration: Exploration | None = None
     ) -> Tensor | Decision:
         """Choose an action for each environment copy; see `rl_lightning.experience.Policy`."""
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """The greedy actions, as the environment gets them.
+
+        Box actions are clipped to their bounds. Discrete observations and actions are counted
+        from 0.
+
+        Args:
+            observations: [B, *observation_shape].
+
+        Returns:
+            [B, *action_shape].
+        """
+        decision = self.act(observations)
+        actions = decision.actions if isinstance(decision, Decision) else decision
+        if self.action_low is None:
+            return actions
+        return torch.clamp(actions, self.action_low, self.action_high)
 
     @abstractmethod
     def values(self, observations: Tensor) -> Tensor:

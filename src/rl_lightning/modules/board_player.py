@@ -6,7 +6,13 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from rl_lightning.experience import CheckedMoves, EnvironmentSpec, MatchResults, RecordedGame
+from rl_lightning.experience import (
+    CheckedMoves,
+    EnvironmentSpec,
+    MatchResults,
+    RecordedGame,
+    example_observations,
+)
 from rl_lightning.modules.learner import Learner
 from rl_lightning.networks.board import BoardPolicy, BoardValue
 from rl_lightning.runtime.ranks import sum_over_ranks
@@ -39,6 +45,7 @@ class BoardPlayer(Learner):
         super().__init__()
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self.environment = environment
+        self.example_input_array = example_observations(environment)
         self.policy: nn.Module = BoardPolicy(environment, num_layers, num_filters)
         self.value: nn.Module = BoardValue(environment, num_layers, num_filters)
         self.optimizer = optimizer
@@ -46,6 +53,11 @@ class BoardPlayer(Learner):
         # By opponent: wins, draws and losses of this rank.
         self._results: dict[str, Tensor] = {}
         self._mistakes = torch.zeros(2, dtype=torch.float64)  # mistakes, positions
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Planes [B, C, H, W] to logits [B, A], -inf for illegal moves."""
+        logits: Tensor = self.policy(observations)
+        return logits
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The groups of parameters that are trained."""

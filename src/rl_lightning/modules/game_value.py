@@ -63,6 +63,11 @@ class GameValue(BoardPlayer):
             "test": (self.test_mse, self.test_sign),
         }
 
+    def forward(self, observations: Tensor) -> Tensor:
+        """Planes [B, C, H, W] to values [B] in [-1, 1], for the player to move."""
+        values: Tensor = self.value(observations)
+        return values
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The parameters of the value network."""
         return [{"params": [*self.value.parameters()]}]

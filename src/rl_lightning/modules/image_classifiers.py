@@ -66,6 +66,7 @@ class ImageClassifier(Learner):
         super().__init__()
         self.image_shape = tuple(image_shape)
         self.num_classes = num_classes
+        self.example_input_array = torch.zeros(2, *image_shape)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.protocols = protocols

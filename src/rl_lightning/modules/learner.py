@@ -80,6 +80,9 @@ class Learner(LightningModule):
         check_pair(self, data)
         check_needs(trainer.callbacks, self, data)  # type: ignore[attr-defined]
         check_flags(trainer, self, is_fitting(trainer), data)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, NeedsCallback):
+                callback.check_trainer(trainer, self)
         given = trainer.callbacks  # type: ignore[attr-defined]
         missing = (
             kind()

@@ -156,7 +156,7 @@ class RecurrentAttentionModel(ImageClassifier):
         Returns:
             The paths of the N = M·B rollouts.
         """
-        offsets = self.draw_offsets(num_samples * len(images), generator, mean_policy)
+        offsets = self.draw_offsets(num_samples * images.shape[0], generator, mean_policy)
         return self.roll_out(images, offsets, every_step)
 
     def draw_offsets(
@@ -187,8 +187,8 @@ class RecurrentAttentionModel(ImageClassifier):
             every_step: Whether to classify after every glimpse and not only after the last.
         """
         padded = self.sensor.pad(images)
-        rows = torch.arange(len(images), device=images.device)
-        rows = rows.repeat(offsets.shape[1] // len(images))
+        rows = torch.arange(images.shape[0], device=images.device)
+        rows = rows.repeat(offsets.shape[1] // images.shape[0])
         location = offsets[0].clamp(-1, 1)
         state: CoreState | None = None
         locations, hiddens, means, samples = [location], [], [], []

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from rl_lightning.experience import EnvironmentSpec, LabelledPositions
+from rl_lightning.experience import EnvironmentSpec, LabelledPositions, example_observations
 from rl_lightning.metrics.logging import is_logging
 from rl_lightning.modules.learner import Learner
 from rl_lightning.networks.board import BoardPolicy
@@ -49,6 +49,7 @@ class SupervisedPolicy(Learner):
         super().__init__()
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self.environment = environment
+        self.example_input_array = example_observations(environment)
         self.policy = BoardPolicy(environment, num_layers, num_filters)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler

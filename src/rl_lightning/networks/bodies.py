@@ -117,7 +117,7 @@ class Flatten(Cast):
         """Convert, scale and flatten all dimensions except the batch."""
         if observations.ndim == 2 and observations.dtype == self.like.dtype:
             return observations  # the usual case, in which the operations below change nothing
-        return super().forward(observations).reshape(len(observations), -1)
+        return super().forward(observations).reshape(observations.shape[0], -1)
 
 
 class OneHot(Cast):

@@ -1,0 +1,126 @@
+"""Logs the trained model to MLflow, and registers it."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.utilities import rank_zero_warn
+
+from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.runtime.errors import ConfigurationError, one_line
+from rl_lightning.tracking.logged_model import log_model
+
+
+class ModelLogger(NeedsCallback):
+    """Logs the module's `forward` to MLflow as a model, if it is asked for.
+
+    It does so at the end of `fit`, with the weights of the best checkpoint, or of the last one if
+    there is no best. At the end of `test` it does so with the weights that were tested. The model
+    belongs to the run. A run that a signal or an error has stopped logs no model.
+
+    Args:
+        log: Whether to log a model.
+        registered_model_name: Name in MLflow's model registry under which the model becomes a new
+            version. With it, `log` is not needed.
+        format: "torch" is the graph of `torch.export`, and "onnx" that of `torch.onnx.export`.
+            Both can be loaded without this package.
+
+    Raises:
+        ConfigurationError: If the packages for ONNX are not installed.
+    """
+
+    def __init__(
+        self,
+        log: bool = False,
+        registered_model_name: str | None = None,
+        format: Literal["torch", "onnx"] = "torch",
+    ) -> None:
+        self.registered_model_name = registered_model_name or None
+        self.log = log or self.registered_model_name is not None
+        self.format = format
+        missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if not find_spec(name)]
+        if self.log and format == "onnx" and missing:
+            raise ConfigurationError(
+                f"the model's format is onnx, and {' and '.join(missing)} is not installed: "
+                "pip install 'rl_lightning[onnx]'"
+            )
+
+    def check_trainer(self, trainer: Trainer, module: LightningModule) -> None:
+        """Check that there are a store for the model, its weights and an example of its input.
+
+        Raises:
+            ConfigurationError: If one of them is missing.
+        """
+        if not self.log:
+            return
+        if _mlflow_logger(trainer) is None:
+            raise ConfigurationError(
+                "a model is to be logged, and trainer.logger has no MLflow logger: add an "
+                "MLflowTracker, or leave out --model_logger"
+            )
+        if not isinstance(module.example_input_array, torch.Tensor):
+            raise ConfigurationError(
+                f"a model is to be logged, and {type(module).__name__} has no example of its "
+                "input: set self.example_input_array to a tensor in its __init__"
+            )
+        if not trainer.checkpoint_callbacks:
+            raise ConfigurationError(
+                "a model is to be logged, and its weights are those of a checkpoint, which "
+                "trainer.enable_checkpointing false does not write: leave that flag out"
+            )
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the model of the best or the last checkpoint."""
+        if not self.log or not trainer.is_global_zero:
+            return
+        if (path := _checkpoint(trainer)) is None:
+            rank_zero_warn("no model is logged, because no checkpoint was written")
+            return
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+        self._log(trainer, pl_module, saved["state_dict"], path)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the model that was tested."""
+        if self.log and trainer.is_global_zero:
+            self._log(trainer, pl_module, pl_module.state_dict(), trainer.ckpt_path or "none")
+
+    def _log(
+        self, trainer: Trainer, module: LightningModule, weights: Any, checkpoint: str | Path
+    ) -> None:
+        # A new module, because the trained one may be compiled, cast or on another device.
+        model = type(module)(**module.hparams)
+        model.load_state_dict(weights)
+        logger = _mlflow_logger(trainer)
+        assert logger is not None
+        try:
+            log_model(
+                model,
+                tracking_uri=str(logger._tracking_uri),
+                run_id=str(logger.run_id),
+                step=trainer.global_step,
+                checkpoint=Path(checkpoint).name,
+                registered_model_name=self.registered_model_name,
+                format=self.format,
+            )
+        # torch.export, the store and the network raise many types, and the run is complete.
+        except Exception as error:
+            rank_zero_warn(
+                f"the model was not logged ({type(error).__name__}: "
+                f"{one_line(str(error))[:200]}): log it later with test --ckpt_path best "
+                "--model_logger.log true"
+            )
+
+
+def _mlflow_logger(trainer: Trainer) -> MLFlowLogger | None:
+    return next((each for each in trainer.loggers if isinstance(each, MLFlowLogger)), None)
+
+
+def _checkpoint(trainer: Trainer) -> str | None:
+    """The best checkpoint of this run, or the last one if there is no best."""
+    callbacks: list[Any] = [*trainer.checkpoint_callbacks]
+    callbacks.sort(key=lambda each: getattr(each, "monitor", None) is None)
+    paths = [getattr(each, "best_model_path", "") for each in callbacks]
+    return next((path for path in paths if path and Path(path).is_file()), None)

@@ -1,0 +1,99 @@
+"""Logs a module to MLflow as a model that can be loaded and served without this package."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+
+def log_model(
+    module: LightningModule,
+    tracking_uri: str,
+    run_id: str,
+    step: int,
+    checkpoint: str,
+    registered_model_name: str | None,
+    format: Literal["torch", "onnx"],
+) -> None:
+    """Log `forward` of a module as an MLflow model with signature, example and requirements.
+
+    Args:
+        module: Its `example_input_array` [2, ...] gives shape and dtype of one observation.
+        tracking_uri: Address of the store.
+        run_id: The run that the model belongs to.
+        step: Of the model in its run, in updates.
+        checkpoint: Name of the checkpoint, which becomes a tag.
+        registered_model_name: Name in the registry; None registers nothing.
+        format: "torch" or "onnx".
+    """
+    import mlflow.pytorch
+    from mlflow.models import Model, infer_signature
+
+    example: Any = module.example_input_array
+    module.eval().requires_grad_(False)
+    outputs: Tensor = module(example)
+    inputs = example.numpy()
+    options: dict[str, Any] = {
+        "name": "model",
+        "run_id": run_id,
+        "step": step,
+        "registered_model_name": registered_model_name,
+        "signature": infer_signature(inputs, outputs.numpy()),
+        "input_example": inputs,
+        "tags": {"algorithm": getattr(module, "algorithm", ""), "checkpoint": checkpoint},
+    }
+    if format == "onnx":
+        import mlflow.onnx
+
+        names = ("onnx", "onnxruntime", "numpy")
+        options |= {"flavor": mlflow.onnx, "onnx_model": onnx_program(module).model_proto}
+        options["save_as_external_data"] = False
+    else:
+        names = ("torch", "numpy")
+        options |= {"flavor": mlflow.pytorch, "pytorch_model": module}
+        options["serialization_format"] = "pt2"
+    # Given explicitly, because MLflow would start a process to find them.
+    options["pip_requirements"] = [
+        f"mlflow=={version('mlflow')}",
+        *(f"{name}=={version(name).partition('+')[0]}" for name in names),
+    ]
+    with _store(tracking_uri):
+        Model.log(artifact_path=None, **options)
+
+
+def onnx_program(module: LightningModule) -> Any:
+    """Convert `forward` to a `torch.onnx.ONNXProgram` with any number of observations.
+
+    Its input is called "observations", and its output "output".
+    """
+    return module.to_onnx(
+        dynamo=True,
+        verbose=False,
+        input_names=["observations"],
+        output_names=["output"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )
+
+
+@contextmanager
+def _store(tracking_uri: str) -> Iterator[None]:
+    """Let MLflow's functions use a store, without its messages on each step of the logging."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    mlflow.set_tracking_uri(tracking_uri)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
