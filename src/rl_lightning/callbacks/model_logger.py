@@ -74,33 +74,30 @@ class ModelLogger(NeedsCallback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the model of the best or the last checkpoint."""
-        if not self.log or not trainer.is_global_zero:
-            return
-        if (path := _checkpoint(trainer)) is None:
-            rank_zero_warn("no model is logged, because no checkpoint was written")
-            return
-        saved = torch.load(path, weights_only=True, map_location="cpu")
-        self._log(trainer, pl_module, saved["state_dict"], path)
+        if self.log and trainer.is_global_zero:
+            self._log(trainer, pl_module, _checkpoint(trainer))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the model that was tested."""
+        """Log the model of the checkpoint that was tested."""
         if self.log and trainer.is_global_zero:
-            self._log(trainer, pl_module, pl_module.state_dict(), trainer.ckpt_path or "none")
+            self._log(trainer, pl_module, trainer.ckpt_path)
 
     def _log(
-        self, trainer: Trainer, module: LightningModule, weights: Any, checkpoint: str | Path
+        self, trainer: Trainer, module: LightningModule, checkpoint: str | Path | None
     ) -> None:
-        # A new module, because the trained one may be compiled, cast or on another device.
-        model = type(module)(**module.hparams)
-        model.load_state_dict(weights)
+        if checkpoint is None:
+            rank_zero_warn("no model is logged, because there is no checkpoint")
+            return
         logger = _mlflow_logger(trainer)
         assert logger is not None
         try:
             log_model(
-                model,
+                # A new module, because the trained one may be compiled, cast or on a GPU.
+                type(module).load_from_checkpoint(
+                    checkpoint, map_location="cpu", weights_only=True
+                ),
                 tracking_uri=str(logger._tracking_uri),
                 run_id=str(logger.run_id),
-                step=trainer.global_step,
                 checkpoint=Path(checkpoint).name,
                 registered_model_name=self.registered_model_name,
                 format=self.format,

@@ -107,7 +107,9 @@ class GaussianHead(ContinuousHead):
 
     def _mean(self, features: Tensor) -> Tensor:
         mean: Tensor = self.linear(features)
-        return torch.addcmul(self.centre, mean.view(features.shape[0], *self.action_shape), self.scale)
+        return torch.addcmul(
+            self.centre, mean.view(features.shape[0], *self.action_shape), self.scale
+        )
 
 
 class SquashedGaussianHead(ContinuousHead):

@@ -15,7 +15,6 @@ def log_model(
     module: LightningModule,
     tracking_uri: str,
     run_id: str,
-    step: int,
     checkpoint: str,
     registered_model_name: str | None,
     format: Literal["torch", "onnx"],
@@ -26,7 +25,6 @@ def log_model(
         module: Its `example_input_array` [2, ...] gives shape and dtype of one observation.
         tracking_uri: Address of the store.
         run_id: The run that the model belongs to.
-        step: Of the model in its run, in updates.
         checkpoint: Name of the checkpoint, which becomes a tag.
         registered_model_name: Name in the registry; None registers nothing.
         format: "torch" or "onnx".
@@ -39,13 +37,10 @@ def log_model(
     outputs: Tensor = module(example)
     inputs = example.numpy()
     options: dict[str, Any] = {
-        "name": "model",
         "run_id": run_id,
-        "step": step,
         "registered_model_name": registered_model_name,
         "signature": infer_signature(inputs, outputs.numpy()),
         "input_example": inputs,
-        "tags": {"algorithm": getattr(module, "algorithm", ""), "checkpoint": checkpoint},
     }
     if format == "onnx":
         import mlflow.onnx
@@ -63,7 +58,17 @@ def log_model(
         *(f"{name}=={version(name).partition('+')[0]}" for name in names),
     ]
     with _store(tracking_uri):
-        Model.log(artifact_path=None, **options)
+        client = mlflow.MlflowClient()
+        run = client.get_run(run_id)
+        # `Model.log` would create it in the default experiment, and not in that of the run.
+        logged = client.create_logged_model(
+            run.info.experiment_id,
+            name="model",
+            source_run_id=run_id,
+            tags={"algorithm": getattr(module, "algorithm", ""), "checkpoint": checkpoint},
+            params=run.data.params,
+        )
+        Model.log(artifact_path=None, model_id=logged.model_id, **options)
 
 
 def onnx_program(module: LightningModule) -> Any:
