@@ -1,5 +1,6 @@
 """`forward` of every kind of module, exported to ONNX, loaded from MLflow and served."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -126,9 +127,8 @@ def agent_of(working_folder):
 
 
 def test_a_registered_model_acts_like_the_agent_without_this_package(working_folder, store):
-    uri_before = mlflow.get_tracking_uri()
     assert main([*FIT, "--model_logger.registered_model_name", "mine"]) == 0
-    assert mlflow.get_tracking_uri() == uri_before
+    assert (os.environ["MLFLOW_TRACKING_URI"], mlflow.get_tracking_uri()) == (store, store)
     client, (version,) = versions(store, "mine")
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
@@ -159,7 +159,6 @@ def test_a_tested_checkpoint_becomes_a_version_in_onnx_in_its_run(working_folder
     assert main(["test", *SMALL, "--ckpt_path", "best", *name]) == 0
     client, (version,) = versions(store, "later")
     assert client.get_run(version.run_id).data.metrics["test/length"] > 0
-    mlflow.set_tracking_uri(store)
     model = mlflow.pyfunc.load_model("models:/later/1")
     observations = np.random.default_rng(1).normal(size=(64, 4)).astype(np.float32)
     expected = agent_of(working_folder)(torch.from_numpy(observations))

@@ -65,7 +65,7 @@ class Agent(Learner):
         """Make buffers of the bounds of Box actions, which the checkpoint need not hold."""
         shape = tuple(self.environment["action_shape"])
         for name in ("action_low", "action_high"):
-            given = self.environment[name]  # type: ignore[literal-required]
+            given = self.environment[name]
             bound = None if given is None else torch.tensor(given, dtype=torch.float32).view(shape)
             self.register_buffer(name, bound, persistent=False)
 

@@ -1,6 +1,7 @@
 """Logs a module to MLflow as a model that can be loaded and served without this package."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -88,17 +89,18 @@ def onnx_program(module: LightningModule) -> Any:
 @contextmanager
 def _store(tracking_uri: str) -> Iterator[None]:
     """Let MLflow's functions use a store, without its messages on each step of the logging."""
-    import mlflow
+    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
-    before = mlflow.get_tracking_uri()
+    before = os.environ.get("MLFLOW_TRACKING_URI")  # which MLflow changes too
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
-    mlflow.set_tracking_uri(tracking_uri)
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        yield
+        with _use_tracking_uri(tracking_uri):
+            yield
     finally:
-        mlflow.set_tracking_uri(before)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
