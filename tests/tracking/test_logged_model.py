@@ -23,6 +23,7 @@ from rl_lightning.modules import (
     QLearning,
     RecurrentAttentionModel,
     Reinforce,
+    SelfPlayPolicy,
     SupervisedPolicy,
     ValueIteration,
 )
@@ -50,6 +51,7 @@ SCORERS = {
     "ram": lambda: RecurrentAttentionModel((1, 28, 28), 10, num_glimpses=3, num_scales=2),
     "ram with lstm": lambda: RecurrentAttentionModel((1, 28, 28), 10, num_glimpses=2, lstm=True),
     "supervised policy": lambda: SupervisedPolicy(GO, num_layers=2, num_filters=4),
+    "self-play": lambda: SelfPlayPolicy(GO, num_layers=2, num_filters=4),
 }
 CONFIG = str(Path(__file__).parent.parent.parent / "configs/a2c/cartpole.yaml")
 SMALL = [
