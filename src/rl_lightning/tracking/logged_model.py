@@ -46,17 +46,17 @@ def log_model(
     if format == "onnx":
         import mlflow.onnx
 
-        names = ("onnx", "onnxruntime", "numpy")
+        libraries = ["onnx", "onnxruntime", "numpy"]
         options |= {"flavor": mlflow.onnx, "onnx_model": onnx_program(module).model_proto}
         options["save_as_external_data"] = False
     else:
-        names = ("torch", "numpy")
+        libraries = ["torch", "numpy"]
         options |= {"flavor": mlflow.pytorch, "pytorch_model": module}
         options["serialization_format"] = "pt2"
     # Given explicitly, because MLflow would start a process to find them.
     options["pip_requirements"] = [
         f"mlflow=={version('mlflow')}",
-        *(f"{name}=={version(name).partition('+')[0]}" for name in names),
+        *(f"{name}=={version(name).partition('+')[0]}" for name in libraries),
     ]
     with _store(tracking_uri):
         client = mlflow.MlflowClient()
