@@ -19,6 +19,7 @@ from rl_lightning.modules import (
     DQN,
     SAC,
     ConvolutionalClassifier,
+    GameValue,
     PolicyEvaluation,
     QLearning,
     RecurrentAttentionModel,
@@ -51,6 +52,7 @@ SCORERS = {
     "ram": lambda: RecurrentAttentionModel((1, 28, 28), 10, num_glimpses=3, num_scales=2),
     "ram with lstm": lambda: RecurrentAttentionModel((1, 28, 28), 10, num_glimpses=2, lstm=True),
     "supervised policy": lambda: SupervisedPolicy(GO, num_layers=2, num_filters=4),
+    "value of games": lambda: GameValue(GO, num_layers=2, num_filters=4),
     "self-play": lambda: SelfPlayPolicy(GO, num_layers=2, num_filters=4),
 }
 CONFIG = str(Path(__file__).parent.parent.parent / "configs/a2c/cartpole.yaml")
