@@ -16,14 +16,27 @@ def dqn_cartpole() -> Table:
     return table
 
 
+RUNGS = {
+    "trajectory": "whole trajectory",
+    "reward_to_go": "reward to go",
+    "discounted": "discounted",
+    "moving_average": "− moving average",
+    "value": "− V(s)",
+}
+
+
+def ladder_training() -> Table:
+    table = [["ψ − b", "last validation of each seed", "mean of all validations"]]
+    for rung, name in RUNGS.items():
+        seeds: dict[str, list[float]] = {}
+        for row in read("ladder_returns", rung=rung):
+            seeds.setdefault(row["seed"], []).append(float(row["return"]))
+        last = ", ".join(number(returns[-1]) for returns in seeds.values())
+        table.append([name, last, number(fmean(fmean(each) for each in seeds.values()))])
+    return table
+
+
 def ladder_variance() -> Table:
-    names = {
-        "trajectory": "whole trajectory",
-        "reward_to_go": "reward to go",
-        "discounted": "discounted",
-        "moving_average": "− moving average",
-        "value": "− V(s)",
-    }
     title = [
         "ψ − b",
         "variance: trace of the covariance",
@@ -38,7 +51,7 @@ def ladder_variance() -> Table:
                 f"{float(rows[rung]['variance']):.2e}".replace("e+0", "e"),
                 number(rows[rung]["variance_over_squared_mean"], 1),
             ]
-            for rung, name in names.items()
+            for rung, name in RUNGS.items()
         ),
     ]
 
@@ -159,6 +172,7 @@ def alphago_supervised() -> Table:
 
 TABLES = (
     dqn_cartpole,
+    ladder_training,
     ladder_variance,
     a2c_locomotion,
     sac,
