@@ -9,7 +9,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rl_lightning import __version__, datamodules, modules, optimizers  # noqa: F401
 from rl_lightning.callbacks.defaults import DEFAULT_CALLBACKS
 from rl_lightning.callbacks.safeguards import StoppedError
-from rl_lightning.experience import check_batch_types
+from rl_lightning.experience import ServesGtp, check_batch_types
 from rl_lightning.runtime.checkpoints import check_checkpoint, load_weights
 from rl_lightning.runtime.configurations import with_found_configurations
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
@@ -226,13 +226,28 @@ class _CLI(LightningCLI):
         print(", ".join(parts), flush=True)
 
 
+class _GtpCLI(_CLI):
+    """`predict`, whose moves are asked for by the Go Text Protocol."""
+
+    answers = sys.stdout
+
+    def before_predict(self) -> None:
+        if not isinstance(self.datamodule, ServesGtp):
+            raise ConfigurationError(
+                "gtp needs a datamodule that plays board games, and "
+                f"{type(self.datamodule).__name__} does not: use a configuration such as "
+                "alphago/self_play"
+            )
+        self.datamodule.serve_gtp(sys.stdin, self.answers)
+
+
 def _class_of(path: str) -> type:
     module, _, name = path.rpartition(".")
     found: type = getattr(importlib.import_module(module), name)
     return found
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None, cli: type[_CLI] = _CLI) -> int:
     """Run the command line; returns its exit status."""
     for irrelevant in _IRRELEVANT_WARNINGS:
         warnings.filterwarnings("ignore", message=irrelevant)
@@ -240,8 +255,12 @@ def main(args: list[str] | None = None) -> int:
     if given and given[-1] in _LISTED:
         print(list_classes(given[-1], _LISTED[given[-1]]))
         return 0
+    if given[:1] == ["gtp"]:
+        _GtpCLI.answers = sys.stdout
+        with redirect_stdout(sys.stderr):  # only the answers are on the standard output
+            return main(["predict", *given[1:], "--trainer.enable_progress_bar", "false"], _GtpCLI)
     try:
-        _CLI(
+        cli(
             LightningModule,
             LightningDataModule,
             subclass_mode_model=True,

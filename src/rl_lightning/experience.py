@@ -8,7 +8,7 @@ Shapes are time-major: T environment steps, N environment copies, B sampled tran
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TextIO, TypedDict, runtime_checkable
 
 import torch
 from lightning import LightningDataModule
@@ -304,6 +304,15 @@ class RecordsGames(Protocol):
 
     def record_game(self, number: int) -> RecordedGame:
         """Record the game with this number."""
+        ...
+
+
+@runtime_checkable
+class ServesGtp(Protocol):
+    """A datamodule with which `predict` can serve the Go Text Protocol."""
+
+    def serve_gtp(self, commands: TextIO, answers: TextIO) -> None:
+        """Let `predict` answer these commands."""
         ...
 
 

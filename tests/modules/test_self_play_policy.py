@@ -1,5 +1,6 @@
 """Policy gradient by self-play: its loss, a run of every subcommand, and an exact game."""
 
+import io
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -226,3 +227,20 @@ def test_tic_tac_toe_is_learned(tmp_path, monkeypatch):
     assert after["test/losses_against_perfect"] <= 8
     assert after["test/policy_mistakes"] < before["test/policy_mistakes"] / 2
     assert after["test/positions"] == 4520
+
+
+def test_gtp_answers_on_the_standard_output(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    common = ["--config", str(CONFIGS / "self_play.yaml"), *SMALL, "--untrained", "true"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("boardsize 5\ngenmove b\ngenmove w\nquit\nname\n"))
+    assert main(["gtp", *common, "--data.num_simulations", "4"]) == 0
+    answers = capsys.readouterr().out.split("\n\n")
+    assert [each[:1] for each in answers] == ["=", "=", "=", "=", ""]
+    moves = [each.removeprefix("= ") for each in answers[1:3]]
+    assert moves[0] != moves[1]
+    assert all(move[0] in "ABCDE" and move[1] in "12345" for move in moves)
+    assert main(["gtp", *common, "--data.game", "tic_tac_toe"]) == 2
+    assert "the game is tic_tac_toe" in capsys.readouterr().err
+    other = ["--config", "dqn/cartpole", "--untrained", "true", "--trainer.logger", "false"]
+    assert main(["gtp", *other]) == 2
+    assert "ReplayDataModule does not" in capsys.readouterr().err

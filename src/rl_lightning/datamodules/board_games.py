@@ -2,21 +2,23 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, TextIO, cast
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from rl_lightning.datamodules.matches import GameRecordings, MatchDataset
+from rl_lightning.datamodules.matches import GameRecordings, GtpSession, MatchDataset
 from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader, require_positive
 from rl_lightning.experience import PlaysBoardGames, RecordedGame
 from rl_lightning.games.board_game import BoardGame
+from rl_lightning.games.gnugo import GnuGo
+from rl_lightning.games.gtp import GtpEngine
 from rl_lightning.games.network_player import network_player
 from rl_lightning.games.playing import Player
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.ranks import sum_over_ranks
-from rl_lightning.runtime.seeding import numpy_stream, torch_stream
+from rl_lightning.runtime.seeding import numpy_stream, stream_seed, torch_stream
 from rl_lightning.search.evaluators import (
     Evaluator,
     network_evaluator,
@@ -26,7 +28,7 @@ from rl_lightning.search.evaluators import (
 from rl_lightning.search.recording import Recorder, record_game
 from rl_lightning.search.tree_search import TreeSearch
 
-Opponent = Literal["start", "policy", "rollouts", "perfect"]
+Opponent = Literal["start", "policy", "rollouts", "perfect", "gnugo"]
 # A game with more moves than this has too many positions for minimax.
 LONGEST_EXACT_GAME = 9
 
@@ -45,18 +47,22 @@ class BoardGamesDataModule(SourceDataModule):
             the run, which the policy plays against without search. The player with search plays
             against the others: "policy" is its own policy without search, "rollouts" a search with
             random rollouts and no networks at equal simulations, and "perfect" the exact player
-            of a small game, with which the moves of the policy are compared too.
+            of a small game, with which the moves of the policy are compared too. "gnugo" is the
+            program GNU Go.
         num_simulations: Simulations of each move of the player; 0 is the policy alone.
         exploration: c of the search; 5 in the paper.
         rollout_share: λ of the search, the weight of random rollouts against the value network.
         predict_games: Games that `predict` plays, over all ranks.
+        predict_opponent: Opponent in `predict`: "self" or "gnugo", which moves first in every
+            second game.
+        gnugo_level: GNU Go's level, from 1 to 10.
         seed: Of every random stream.
 
     Raises:
         ConfigurationError: If an argument is out of range or the game cannot be used.
     """
 
-    opponents: ClassVar[tuple[str, ...]] = ("policy", "rollouts", "perfect")
+    opponents: ClassVar[tuple[str, ...]] = ("policy", "rollouts", "perfect", "gnugo")
 
     def __init__(
         self,
@@ -68,6 +74,8 @@ class BoardGamesDataModule(SourceDataModule):
         exploration: float = 5.0,
         rollout_share: float = 0.0,
         predict_games: int = 2,
+        predict_opponent: Literal["self", "gnugo"] = "self",
+        gnugo_level: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
@@ -84,9 +92,14 @@ class BoardGamesDataModule(SourceDataModule):
         self.exploration = exploration
         self.rollout_share = rollout_share
         self.predict_games = predict_games
+        self.predict_opponent = predict_opponent
+        self.gnugo_level = gnugo_level
+        self._gtp: tuple[TextIO, TextIO] | None = None
         self.env_steps = 0  # moves of the policy in training games, on this rank
         self.last_games: tuple[int, float, int] = (0, 0.0, 0)  # number, outcomes, moves
         self._check_opponents(test_opponents)
+        if "gnugo" in (*test_opponents, predict_opponent):
+            self.gnugo("check").close()
         if num_simulations:
             # The search checks its arguments.
             self._search(uniform_evaluator(self.game), "check", rollout_share)
@@ -180,11 +193,27 @@ class BoardGamesDataModule(SourceDataModule):
         return WholeBatchLoader(MatchDataset(self, "test", self.test_opponents))
 
     def predict_dataloader(self) -> DataLoader[RecordedGame]:
-        """Games of the player against itself."""
+        """Games of the player against itself or GNU Go, or a session of the protocol."""
+        if self._gtp is not None:
+            return WholeBatchLoader(GtpSession(self, *self._gtp))
         return WholeBatchLoader(GameRecordings(self))
 
+    def serve_gtp(self, commands: TextIO, answers: TextIO) -> None:
+        """Let `predict` answer commands of the Go Text Protocol in place of recording games.
+
+        Raises:
+            ConfigurationError: If the game is not Go.
+        """
+        GtpEngine(self.game, list, "")  # checks the game
+        self._gtp = (commands, answers)
+
+    def gnugo(self, stream: str) -> GnuGo:
+        """GNU Go as a player."""
+        seed = stream_seed(self.seed, rank=self.rank, stream=stream)
+        return GnuGo(self.game, self.gnugo_level, seed)
+
     def record_game(self, number: int) -> RecordedGame:
-        """Record a game of the player against itself.
+        """Record a game of the player against itself, or against GNU Go.
 
         Its first moves are drawn from the policy, because all games of a search would be equal.
         """
@@ -192,8 +221,17 @@ class BoardGamesDataModule(SourceDataModule):
         policy = self.policy_player(stream)
         search = self.player(stream) if self.num_simulations else policy
         name = f"search, {self.num_simulations}" if self.num_simulations else "policy"
-        players = (Recorder(self.evaluator(), search, policy),) * 2
-        return record_game(self.game, players, (name, name))
+        recorder = Recorder(self.evaluator(), search, policy)
+        if self.predict_opponent == "self":
+            return record_game(self.game, (recorder, recorder), (name, name))
+        opponent = self.gnugo(stream)
+        names = (name, f"GNU Go, level {self.gnugo_level}")
+        try:
+            if number % 2 == 0:
+                return record_game(self.game, (recorder, opponent), names)
+            return record_game(self.game, (opponent, recorder), (names[1], names[0]))
+        finally:
+            opponent.close()
 
     def statistics(self) -> dict[str, float]:
         """Moves of the policy over all ranks, and results and lengths of the last games."""

@@ -1,15 +1,18 @@
 """Matches of a validation or a test."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import IterableDataset
 
+from rl_lightning import __version__
 from rl_lightning.experience import CheckedMoves, MatchResults, RecordedGame
 from rl_lightning.games.board_game import BoardGame, State
+from rl_lightning.games.gnugo import GnuGo
+from rl_lightning.games.gtp import GtpEngine
 from rl_lightning.games.network_player import PolicyNetwork, network_player
 from rl_lightning.games.playing import (
     Player,
@@ -56,6 +59,9 @@ class MatchDataset(IterableDataset[MatchResults | CheckedMoves]):
             if swapped:
                 first, second = second, first
             outcomes = play_match(self.data.game, first, second, games).outcomes
+            for player in (first, second):
+                if isinstance(player, GnuGo):
+                    player.close()
             yield MatchResults(name, torch.from_numpy(-outcomes if swapped else outcomes))
             if name == "perfect":
                 yield CheckedMoves(torch.from_numpy(self._mistakes()))
@@ -70,6 +76,8 @@ class MatchDataset(IterableDataset[MatchResults | CheckedMoves]):
             return player, data.policy_player(f"{stream} opponent")
         if name == "rollouts":
             return player, data.rollout_player(f"{stream} opponent")
+        if name == "gnugo":
+            return player, data.gnugo(f"{stream} opponent")
         rng = numpy_stream(data.seed, rank=data.rank, stream=f"{stream} opponent")
         return player, perfect_player(data.game, rng)
 
@@ -93,6 +101,25 @@ class GameRecordings(IterableDataset[RecordedGame]):
         """Play the games, with the same random streams at every call."""
         for number in range(self.data.rank, self.data.predict_games, self.data.world_size):
             yield self.data.record_game(number)
+
+
+class GtpSession(IterableDataset[RecordedGame]):
+    """Answers commands of the Go Text Protocol until their end, and yields no games."""
+
+    def __init__(self, data: "BoardGamesDataModule", commands: TextIO, answers: TextIO) -> None:
+        self.data = data
+        self.commands = commands
+        self.answers = answers
+
+    def __len__(self) -> int:
+        """At most one batch, so that Lightning asks for it."""
+        return 1
+
+    def __iter__(self) -> Iterator[RecordedGame]:
+        """Serve the session."""
+        engine = GtpEngine(self.data.game, self.data.player("gtp"), __version__)
+        engine.serve(self.commands, self.answers)
+        yield from ()
 
 
 def policy_mistakes(
