@@ -13,6 +13,7 @@ DEFAULTS = {
         "callbacks": None,
     },
     "target_network": {"tau": None, "every_n_updates": None},
+    "model_logger": {"log": False},  # a callback, whose default is no parameter
     "ckpt_path": None,
 }
 

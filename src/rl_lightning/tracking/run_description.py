@@ -48,7 +48,8 @@ def describe_run(
     parameters = {
         key: value
         for key, value in _flat(config)
-        if key.startswith(("model", "data", "seed_everything")) or ordinary.get(key) != value
+        if key.partition(".")[0] in ("model", "data", "seed_everything")
+        or ordinary.get(key) != value
     }
     seed = str(config["seed_everything"])
     return RunDescription(
