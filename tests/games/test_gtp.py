@@ -124,7 +124,8 @@ def stand_in(tmp_path, monkeypatch, level_of_trust):
         "engine": (
             "from rl_lightning.games.gtp import GtpEngine\n"
             "from rl_lightning.games.board_game import BoardGame\n"
-            f"engine = GtpEngine(BoardGame('{NINE}'), lambda s: [s[0].legal_actions()[-2:][0]], '')\n"
+            "last = lambda states: [states[0].legal_actions()[-2:][0]]\n"
+            f"engine = GtpEngine(BoardGame('{NINE}'), last, '')\n"
             "engine.serve(sys.stdin, sys.stdout)\n"
         ),
         "refuses": "for line in sys.stdin: print('? no\\n', flush=True)\n",
