@@ -18,7 +18,7 @@ def draw_game(game: BoardGame, record: RecordedGame) -> Figure:
     Stones of games other than Go are drawn where they were played.
     """
     length = len(record.actions)
-    shown = np.unique(np.linspace(0, length - 1, BOARDS).round().astype(int))
+    shown = shown_moves(record)
     figure = Figure(figsize=(3 * BOARDS, 9), layout="constrained")
     grid = figure.add_gridspec(3, BOARDS)
     curve = figure.add_subplot(grid[0, :])
@@ -43,6 +43,12 @@ def draw_game(game: BoardGame, record: RecordedGame) -> Figure:
     return figure
 
 
+def shown_moves(record: RecordedGame) -> npt.NDArray[np.int64]:
+    """Up to `BOARDS` moves with an evaluation, spread over the game."""
+    evaluated = np.flatnonzero(np.isfinite(record.values.numpy()))
+    return evaluated[np.unique(np.linspace(0, len(evaluated) - 1, BOARDS).round().astype(int))]
+
+
 def stones_before(game: BoardGame, record: RecordedGame, move: int) -> npt.NDArray[np.int8]:
     """The stones [P] before a move: 1 for the first player, -1 for the second, 0 for none."""
     state, stones = game.start(), np.zeros(game.num_points, np.int8)
@@ -65,7 +71,7 @@ def _draw_board(
 ) -> None:
     height, width = game.board_shape
     axes.imshow(
-        values[: game.num_points].reshape(height, width), cmap="Blues", vmin=0, vmax=1,
+        values[: game.num_points].reshape(height, width), cmap="Blues", vmin=0, vmax=0.6,
         origin="lower",
     )  # fmt: skip
     for colour, which in (("black", 1), ("white", -1)):

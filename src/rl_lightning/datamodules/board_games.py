@@ -220,7 +220,9 @@ class BoardGamesDataModule(SourceDataModule):
         stream = f"predict {number}"
         policy = self.policy_player(stream)
         search = self.player(stream) if self.num_simulations else policy
-        name = f"search, {self.num_simulations}" if self.num_simulations else "policy"
+        name = (
+            f"search with {self.num_simulations} simulations" if self.num_simulations else "policy"
+        )
         recorder = Recorder(self.evaluator(), search, policy)
         if self.predict_opponent == "self":
             return record_game(self.game, (recorder, recorder), (name, name))
