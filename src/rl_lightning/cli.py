@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -156,12 +156,11 @@ class _CLI(LightningCLI):
         flags = self._get(self.config_init, "trainer")
         made = {key: self._get(self.config_init, key) for key in DEFAULT_CALLBACKS}
         best = self._get(self.config, "checkpoint").as_dict()
-        completed = complete_flags(
-            self.model, self.datamodule, flags, made, best, self._description
-        )
+        completed = complete_flags(self.model, self.datamodule, flags, made, best, self.describe)
         return self._instantiate_trainer({**completed, **kwargs}, [])
 
-    def _description(self) -> RunDescription:
+    def describe(self) -> RunDescription:
+        """The names, parameters and tags of a run of this configuration."""
         assert self.subcommand is not None
         parser = self._subcommand_parsers[self.subcommand]
         config, defaults = (
@@ -247,8 +246,13 @@ def _class_of(path: str) -> type:
     return found
 
 
-def main(args: list[str] | None = None, cli: type[_CLI] = _CLI) -> int:
-    """Run the command line; returns its exit status."""
+def main(args: list[str] | None = None, cli: Callable[..., _CLI] = _CLI) -> int:
+    """Run the command line; returns its exit status.
+
+    Args:
+        args: The arguments. The default is those of this process.
+        cli: The class that reads and runs them.
+    """
     for irrelevant in _IRRELEVANT_WARNINGS:
         warnings.filterwarnings("ignore", message=irrelevant)
     given = sys.argv[1:] if args is None else args

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from rl_lightning.runtime.errors import ConfigurationError, one_line
 from rl_lightning.tracking.metric_sender import MetricSender, Point
+from rl_lightning.tracking.mlflow_store import open_store
 from rl_lightning.tracking.run_description import RunDescription
 
 if TYPE_CHECKING:
@@ -117,26 +117,20 @@ class MLflowTracker(MLFlowLogger):
 
         It is therefore made at its first use, so that a refused configuration leaves no file.
         """
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-
         if self._client is None:
-            try:
-                with _creation_lock(self._tracking_uri):
-                    client = MlflowClient(self._tracking_uri)
-                    if client.get_experiment_by_name(self._experiment_name) is None:
-                        client.create_experiment(self._experiment_name, self._artifact_location)
-                self._client = client
-            except (MlflowException, OSError) as error:
-                raise ConfigurationError(
-                    f"MLflow cannot open the store {self._tracking_uri} "
-                    f"({one_line(str(error))[:200]}): give another tracking_uri"
-                ) from error
+            self._client = open_store(
+                self._tracking_uri, self._experiment_name, self._artifact_location
+            )
         return self._client
 
     @_mlflow_client.setter
     def _mlflow_client(self, client: Any) -> None:
         """Ignore the client that Lightning's constructor makes."""
+
+    @property
+    def tracking_uri(self) -> str:
+        """Address of the store."""
+        return self._tracking_uri
 
     @property
     def save_dir(self) -> str:
@@ -288,16 +282,6 @@ class MLflowTracker(MLFlowLogger):
             rank_zero_warn(
                 f"MLflow could not record the end of the run ({one_line(str(error))[:200]})"
             )
-
-
-def _creation_lock(uri: str) -> AbstractContextManager[Any]:
-    """Let only one process at a time create a local database, because MLflow does not."""
-    from filelock import FileLock
-
-    if not uri.startswith("sqlite:///"):
-        return nullcontext()
-    database = Path(uri.removeprefix("sqlite:///"))
-    return FileLock(database.with_name(f".{database.name}.lock"))
 
 
 def _check_answers(uri: str) -> None:

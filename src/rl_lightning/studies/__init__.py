@@ -1,0 +1,1 @@
+"""Studies: one configuration trained with several seeds, or with several hyperparameters."""

@@ -1,0 +1,42 @@
+"""Optuna's storage of a study."""
+
+from typing import Any
+
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+
+from rl_lightning.runtime.database_lock import database_lock
+
+# Seconds between two signs of life of a trial. A trial without one for three times as long was cut
+# off, and is begun again from its last checkpoint.
+HEARTBEAT = 5
+
+
+def open_storage(address: str) -> RDBStorage:
+    """Open a database in which trials that were cut off are found, and queued again.
+
+    Args:
+        address: SQLAlchemy's address of a database. Several machines need a server, such as
+            postgresql://…; a local file, sqlite:///optuna.db, serves several processes.
+    """
+    return _Storage(
+        address,
+        heartbeat_interval=HEARTBEAT,
+        grace_period=3 * HEARTBEAT,
+        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+    )
+
+
+class _Storage(RDBStorage):
+    """Lets one thread at a time change the state of a trial in a SQLite file.
+
+    Optuna relies on SELECT … FOR UPDATE, which SQLite does not have. Without the lock two threads
+    may take the same trial from the queue.
+    """
+
+    def __init__(self, address: str, **options: Any) -> None:
+        self._lock = database_lock(address)
+        super().__init__(address, **options)
+
+    def set_trial_state_values(self, *args: Any, **kwargs: Any) -> bool:
+        with self._lock:
+            return super().set_trial_state_values(*args, **kwargs)

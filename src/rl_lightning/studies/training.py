@@ -1,0 +1,219 @@
+"""What the process of one trial does: it trains, tests, and reports to the study."""
+
+import io
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from functools import partial
+from importlib import import_module
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple
+
+# The server that starts the processes of trials imports this module once. So what a training
+# imports when it is first used is imported here.
+import matplotlib.figure  # noqa: F401
+import mlflow  # noqa: F401
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from rl_lightning import cli
+from rl_lightning.tracking.mlflow_tracker import MLflowTracker
+from rl_lightning.tracking.run_description import RunDescription
+from rl_lightning.tracking.run_folder import run_folder
+
+
+class Subject(NamedTuple):
+    """What a study is about.
+
+    Attributes:
+        experiment: Name of the experiment.
+        monitor: The validation metric by which runs are compared, such as "val/return".
+        mode: "max" or "min".
+        num_threads: Threads of each run.
+        tracking_uri: MLflow's store; None if the runs are not logged to MLflow.
+        parameters: The configuration.
+        tags: Tags of its runs.
+    """
+
+    experiment: str
+    monitor: str | None
+    mode: str
+    num_threads: int | None
+    tracking_uri: str | None
+    parameters: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+class _InspectingCLI(cli._CLI):
+    """Makes and checks all objects, and sends a `Subject` in place of running."""
+
+    def __init__(self, connection: Connection, *args: Any, **kwargs: Any) -> None:
+        self._connection = connection
+        super().__init__(*args, **kwargs)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        described, checkpoint = self.describe(), self.trainer.checkpoint_callback
+        trackers = [each for each in self.trainer.loggers if isinstance(each, MLflowTracker)]
+        self._connection.send(
+            Subject(
+                trackers[0].name if trackers else described.experiment,
+                getattr(checkpoint, "monitor", None),
+                getattr(checkpoint, "mode", "max"),
+                self._get(self.config, "num_threads"),
+                trackers[0].tracking_uri if trackers else None,
+                described.parameters,
+                described.tags,
+            )
+        )
+
+
+def inspect(connection: Connection, arguments: Sequence[str]) -> None:
+    """Check a configuration as `fit` does, and send its `Subject`, or else the error lines."""
+    logging.getLogger("lightning").setLevel(logging.WARNING)
+    errors = io.StringIO()
+    with redirect_stderr(errors):
+        status = cli.main(["fit", *arguments], partial(_InspectingCLI, connection))
+    if status:
+        connection.send(errors.getvalue())
+
+
+class _TrialCLI(cli._CLI):
+    """Adds tags to the MLflow run, and a callback to the Trainer."""
+
+    def __init__(
+        self, tags: Mapping[str, str], callback: Callback, *args: Any, **kwargs: Any
+    ) -> None:
+        self._tags = tags
+        self._callback = callback
+        super().__init__(*args, **kwargs)
+
+    def describe(self) -> RunDescription:
+        described = super().describe()
+        return described._replace(tags={**described.tags, **self._tags})
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.insert(0, self._callback)  # type: ignore[attr-defined]
+        return trainer
+
+
+class TrialReporter(Callback):
+    """Sends what happens in a run to the study, and stops a run that the study prunes.
+
+    Args:
+        connection: Its messages are (name, content).
+        monitor: The validation metric by which runs are compared.
+    """
+
+    def __init__(self, connection: Connection, monitor: str) -> None:
+        self._connection = connection
+        self._monitor = monitor
+        self._start = time.perf_counter()
+        self.written: dict[str, str] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Send the folder, which has the checkpoint that a run that was cut off goes on from."""
+        self._connection.send(("folder", str(run_folder(trainer).absolute())))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Send the score, and stop if the study says so."""
+        value = trainer.callback_metrics.get(self._monitor)
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if value is None or not fitting:
+            return
+        step = int(trainer.callback_metrics.get("step", trainer.global_step))
+        seconds = time.perf_counter() - self._start
+        self._connection.send(("validated", (trainer.current_epoch, step, float(value), seconds)))
+        # A stop must be agreed by all ranks, and only this one has the answer.
+        if self._connection.recv() and trainer.world_size == 1:
+            trainer.should_stop = True
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the checkpoints of the run."""
+        found = {
+            "last": str(run_folder(trainer).absolute() / "checkpoints" / "last.ckpt"),
+            "best": getattr(trainer.checkpoint_callback, "best_model_path", ""),
+        }
+        self.written = {kind: path for kind, path in found.items() if Path(path).is_file()}
+        self._connection.send(("fitted", time.perf_counter() - self._start))
+
+
+class EvaluationReporter(Callback):
+    """Sends the metrics of a test to the study.
+
+    Args:
+        connection: Its messages are (name, content).
+        kind: "last" or "best".
+    """
+
+    def __init__(self, connection: Connection, kind: str) -> None:
+        self._connection = connection
+        self._kind = kind
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Send the metrics without the prefix "test/"."""
+        metrics = {
+            name.removeprefix("test/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("test/")
+        }
+        self._connection.send((self._kind, metrics))
+
+
+def train(
+    connection: Connection,
+    arguments: Sequence[str],
+    tags: Mapping[str, str],
+    monitor: str,
+    test_arguments: Sequence[str] | None,
+    log: str,
+) -> None:
+    """Train, then test the last and the best checkpoint.
+
+    Args:
+        connection: To the study.
+        arguments: Arguments of `fit`.
+        tags: Tags of the MLflow run.
+        monitor: The validation metric by which runs are compared.
+        test_arguments: Arguments of `test`; None is no test.
+        log: File that the output is appended to.
+    """
+    _leave_the_terminal(log)
+    # Lightning starts the other ranks of a run with the command of this process.
+    sys.argv = ["rl_lightning", "fit", *arguments]
+    sys.modules["__main__"] = import_module("rl_lightning.__main__")
+    reporter = TrialReporter(connection, monitor)
+    status = cli.main(["fit", *arguments], partial(_TrialCLI, tags, reporter))
+    if status == 0 and test_arguments is not None:
+        for kind, path in reporter.written.items():
+            given = ["test", *test_arguments, "--ckpt_path", path]
+            sys.argv = ["rl_lightning", *given]
+            tested = EvaluationReporter(connection, kind)
+            status |= cli.main(given, partial(_TrialCLI, tags, tested))
+    sys.exit(status)
+
+
+def _leave_the_terminal(log: str) -> None:
+    """Write to a file, and end when the study's process ends, also if that was killed."""
+    # Ctrl-C reaches all processes of a terminal. The study's process passes it on once.
+    if hasattr(os, "setsid"):
+        os.setsid()
+    file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(file, stream.fileno())
+    parent = parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGINT)
+
+    Thread(target=follow, daemon=True).start()

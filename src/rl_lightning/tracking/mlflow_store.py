@@ -1,0 +1,36 @@
+"""Opens MLflow's store."""
+
+from typing import TYPE_CHECKING
+
+from rl_lightning.runtime.database_lock import database_lock
+from rl_lightning.runtime.errors import ConfigurationError, one_line
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def open_store(uri: str, experiment: str, artifact_location: str | None = None) -> "MlflowClient":
+    """Open a store. Creates the database of a new local store, and a new experiment.
+
+    Args:
+        uri: Address of the store.
+        experiment: Name of the experiment.
+        artifact_location: Address of the artifacts of a new experiment.
+
+    Raises:
+        ConfigurationError: If MLflow cannot open it.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with database_lock(uri):
+            client = MlflowClient(uri)
+            if client.get_experiment_by_name(experiment) is None:
+                client.create_experiment(experiment, artifact_location)
+        return client
+    except (MlflowException, OSError) as error:
+        raise ConfigurationError(
+            f"MLflow cannot open the store {uri} "
+            f"({one_line(str(error))[:200]}): give another tracking_uri"
+        ) from error
