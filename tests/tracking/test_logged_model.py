@@ -156,6 +156,16 @@ def test_a_registered_model_acts_like_the_agent_without_this_package(working_fol
     assert np.load("actions.npy").tolist() == expected.tolist()
 
 
+def test_no_model_is_logged_unless_it_is_asked_for(working_folder, store):
+    assert main(FIT) == 0
+    assert main(["test", *SMALL, "--ckpt_path", "best"]) == 0
+    (run,) = {path.parts[-3] for path in working_folder.glob("runs/*/*/checkpoints/last.ckpt")}
+    client = MlflowClient(store)
+    experiment = client.get_run(run).info.experiment_id
+    models = client.search_logged_models([experiment])
+    assert [model for model in models if model.source_run_id == run] == []
+
+
 def test_a_tested_checkpoint_becomes_a_version_in_onnx_in_its_run(working_folder, store):
     assert main(FIT) == 0
     assert versions(store, "later")[1] == []

@@ -39,10 +39,11 @@ class ModelLogger(NeedsCallback):
         format: Literal["torch", "onnx"] = "torch",
     ) -> None:
         self.registered_model_name = registered_model_name or None
-        self.log = log or self.registered_model_name is not None
+        # The name is not `log`, because Lightning sets this attribute of every callback.
+        self.logs_model = log or self.registered_model_name is not None
         self.format = format
         missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if not find_spec(name)]
-        if self.log and format == "onnx" and missing:
+        if self.logs_model and format == "onnx" and missing:
             raise ConfigurationError(
                 f"the model's format is onnx, and {' and '.join(missing)} is not installed: "
                 "pip install 'rl_lightning[onnx]'"
@@ -54,7 +55,7 @@ class ModelLogger(NeedsCallback):
         Raises:
             ConfigurationError: If one of them is missing.
         """
-        if not self.log:
+        if not self.logs_model:
             return
         if _mlflow_logger(trainer) is None:
             raise ConfigurationError(
@@ -74,12 +75,12 @@ class ModelLogger(NeedsCallback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the model of the best or the last checkpoint."""
-        if self.log and trainer.is_global_zero:
+        if self.logs_model and trainer.is_global_zero:
             self._log(trainer, pl_module, _checkpoint(trainer))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the model of the checkpoint that was tested."""
-        if self.log and trainer.is_global_zero:
+        if self.logs_model and trainer.is_global_zero:
             self._log(trainer, pl_module, trainer.ckpt_path)
 
     def _log(
