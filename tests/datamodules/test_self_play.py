@@ -96,6 +96,9 @@ def test_the_pool_resumes_with_the_run():
     for one, other in zip(batches[4:], following(resumed, 2), strict=True):
         assert same(one, other)
     assert resumed.env_steps == whole.env_steps
+    assert len(resumed.pool) == len(whole.pool) == 3
+    for one, other in zip(resumed.pool, whole.pool, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_openings_are_random_moves():
