@@ -279,3 +279,17 @@ def test_what_cannot_be_used_is_one_line(arguments, says):
     game = BoardGame("tic_tac_toe")
     with pytest.raises(ConfigurationError, match=says):
         TreeSearch(game, uniform_evaluator(game), **arguments)
+
+
+def test_actions_without_a_prior_are_not_searched():
+    game = BoardGame("tic_tac_toe")
+
+    def evaluate(states):
+        priors, values = uniform_evaluator(game)(states)
+        priors[:, ::2] = 0
+        priors[priors.sum(1) == 0] = 1
+        return priors, values - 0.5
+
+    found = TreeSearch(game, evaluate, 60).search([game.start()])
+    assert found.visits[0, ::2].sum() == 0
+    assert found.visits[0, 1::2].min() > 0

@@ -151,9 +151,9 @@ def game_advantages(values: Tensor, lengths: Tensor, outcomes: Tensor, gae_lambd
     ends = steps == lengths - 1
     advantages = generalised_advantages(
         outcomes * ends,
-        (steps < lengths - 1).to(values.dtype),
+        torch.ones_like(padded),
         ends,
-        torch.cat([padded, torch.zeros_like(padded[:1])]),
+        torch.cat([padded, torch.zeros_like(padded[:1])]),  # the values after the ends are 0
         gae_lambda,
     )
     return advantages.T[(steps < lengths).T]
