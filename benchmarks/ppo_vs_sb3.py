@@ -1,7 +1,7 @@
 """PPO of docs/own_algorithm.md beside Stable-Baselines3's PPO, with equal settings.
 
     pip install 'rl_lightning[bench,mujoco]'
-    python benchmarks/ppo_vs_sb3.py --environment cartpole --seeds 5 --out docs/runs/ppo_cartpole.csv
+    python benchmarks/ppo_vs_sb3.py --environment cartpole --out docs/runs/ppo_cartpole.csv
 
 For each seed both train in a process of their own, with one thread of torch, and then play greedy
 episodes. Seconds are those of the whole process, with imports. Seconds of CPU time say what the
