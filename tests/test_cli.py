@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,13 +42,18 @@ def run_folder(folder: Path) -> Path:
     return run
 
 
-def test_fit_ends_with_a_line_of_score_and_folders(trained):
+def test_fit_ends_on_what_was_reached_where_it_is_and_what_comes_next(trained):
     folder, printed = trained
-    last = printed.strip().splitlines()[-1]
-    assert last.startswith("Greedy return ")
-    checkpoint = folder / last.split("checkpoint ")[1].split(",")[0]
-    assert checkpoint.is_file()
-    assert (folder / last.split("run ")[1]) == run_folder(folder)
+    reached, run, following = printed.strip().splitlines()[-3:]
+    assert re.fullmatch(
+        r"Reached: [\d,]+ steps, val/return [\d.]+ \(best\), [\d.]+ \(last\)", reached
+    )
+    place, best, last = run.removeprefix("Run: ").split()
+    assert folder / place.removesuffix(":") == run_folder(folder)
+    assert (run_folder(folder) / best).is_file()
+    assert (run_folder(folder) / last).name == "last.ckpt"
+    assert following.startswith("Next: python -m rl_lightning test --config")
+    assert following.endswith("--ckpt_path best")
 
 
 def test_fit_writes_only_what_the_readme_names(trained):
@@ -91,7 +97,7 @@ def test_the_saved_configuration_runs_again(trained, working_folder, capsys):
     folder, _ = trained
     config = run_folder(folder) / "config.yaml"
     assert main(["fit", "--config", str(config), "--trainer.max_epochs", "1"]) == 0
-    assert "Greedy return" in capsys.readouterr().out
+    assert "Reached: " in capsys.readouterr().out
 
 
 def test_test_prints_a_table_of_whole_episodes(trained, working_folder, capsys):

@@ -1,18 +1,52 @@
 """Entry point of `python -m rl_lightning` and of the command `rl_lightning`."""
 
+import difflib
 import sys
+from collections.abc import Sequence
+
+from rl_lightning import __version__
+from rl_lightning.runtime.configurations import with_found_configurations
+from rl_lightning.runtime.errors import ConfigurationError
+
+STUDIES = ("seeds", "sweep")
+COMMANDS = ("fit", "validate", "test", "predict", *STUDIES, "gtp")
 
 
 def run() -> None:
     """Run the command line, and exit with its status."""
-    from rl_lightning.studies import commands
+    sys.exit(main(sys.argv[1:]))
 
-    if sys.argv[1:] and sys.argv[1] in commands.COMMANDS:
-        sys.exit(commands.main(sys.argv[1:]))
-    # The processes of a study import torch, and the study itself does not need it.
-    from rl_lightning.cli import main
 
-    sys.exit(main())
+def main(arguments: Sequence[str]) -> int:
+    """Run a command; returns the exit status.
+
+    What can be answered without torch and Lightning is answered before they are imported, because
+    that takes seconds.
+    """
+    try:
+        if [*arguments] == ["--version"]:
+            print(f"rl_lightning {__version__}")
+            return 0
+        _check_command(arguments)
+        given = [*with_found_configurations(arguments)]
+    except ConfigurationError as error:
+        print(f"rl_lightning: error: {error}", file=sys.stderr)
+        return 2
+    if given and given[0] in STUDIES:
+        from rl_lightning.studies import commands
+
+        return commands.main([*arguments])
+    from rl_lightning import cli
+
+    return cli.main([*arguments])
+
+
+def _check_command(arguments: Sequence[str]) -> None:
+    if not arguments or arguments[0].startswith("-") or arguments[0] in COMMANDS:
+        return
+    close = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(COMMANDS)}"
+    raise ConfigurationError(f"there is no command {arguments[0]}: {hint}")
 
 
 if __name__ == "__main__":

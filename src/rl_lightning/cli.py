@@ -4,7 +4,6 @@ An experiment is one YAML file. Every value in it can be overridden by a flag wi
 """
 
 import importlib
-import os
 import shlex
 import sys
 import warnings
@@ -27,12 +26,14 @@ from rl_lightning.experience import ServesGtp, check_batch_types
 from rl_lightning.runtime.checkpoints import check_checkpoint, load_weights
 from rl_lightning.runtime.configurations import with_found_configurations
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
+from rl_lightning.runtime.log_lines import quieten_libraries
 from rl_lightning.runtime.parser import OneLineParser, list_classes, shorten
 from rl_lightning.runtime.ranks import has_several_ranks, is_lost_rank
 from rl_lightning.runtime.trainer_flags import check_flags, raised_by_lightning
+from rl_lightning.tracking.ending import ending
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 from rl_lightning.tracking.run_description import RunDescription, describe_run
-from rl_lightning.tracking.run_folder import TrackConfig, run_folder
+from rl_lightning.tracking.run_folder import TrackConfig
 from rl_lightning.training import (
     TRAINER_DEFAULTS,
     complete_flags,
@@ -57,6 +58,8 @@ _IRRELEVANT_WARNINGS = (
     # Gymnasium prints tracebacks of environment copies in other processes. The error line of this
     # package has the same information.
     r"\x1b\[31mERROR: (Received the following error|Traceback|Raising the last exception)",
+    # Metrics are logged at every `log_every_n_steps`-th update, across epochs.
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
     # Lightning uses a function that torch has deprecated.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
@@ -211,18 +214,9 @@ class _CLI(LightningCLI):
             tracker.go_on_with(Path(asked), evaluates=self.subcommand != "fit")
 
     def after_fit(self) -> None:
-        """Print one line with the score, the best checkpoint and the folder of the run."""
-        if not self.trainer.is_global_zero:
-            return
-        checkpoint = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        score = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
-        monitor = getattr(self.trainer.checkpoint_callback, "monitor", None)
-        what = "Greedy return" if monitor == "val/return" else monitor
-        parts = [] if score is None else [f"{what} {score:.4g}"]
-        if checkpoint:
-            parts.append(f"checkpoint {os.path.relpath(checkpoint)}")
-        parts.append(f"run {run_folder(self.trainer)}")
-        print(", ".join(parts), flush=True)
+        """Print what was reached, where it is, and which command comes next."""
+        if self.trainer.is_global_zero:
+            print("\n".join(ending(self.trainer, self._command)), flush=True)
 
 
 class _GtpCLI(_CLI):
@@ -255,6 +249,7 @@ def main(args: list[str] | None = None, cli: Callable[..., _CLI] = _CLI) -> int:
     """
     for irrelevant in _IRRELEVANT_WARNINGS:
         warnings.filterwarnings("ignore", message=irrelevant)
+    quieten_libraries()
     given = sys.argv[1:] if args is None else args
     if given and given[-1] in _LISTED:
         print(list_classes(given[-1], _LISTED[given[-1]]))

@@ -15,6 +15,7 @@ from rl_lightning.callbacks import (
     TargetNetwork,
     ValuePictures,
 )
+from rl_lightning.callbacks.board_game_writer import BoardGameWriter
 from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.datamodules import (
     MNISTDataModule,
@@ -76,6 +77,7 @@ FITTING = {
     ValuePictures: {"value_iteration"},
     ConfusionPicture: {"ram", "fully_connected"},
     GlimpsePictures: {"ram"},
+    BoardGameWriter: set(),
 }
 
 

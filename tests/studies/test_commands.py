@@ -130,7 +130,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(given, said, worki
 
 
 def test_the_front_door_knows_the_commands():
-    for command in commands.COMMANDS:
+    for command in ("seeds", "sweep"):
         done = subprocess.run(
             [sys.executable, "-m", "rl_lightning", command, "--help"],
             capture_output=True,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lightning import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
 from rl_lightning.callbacks.board_game_writer import BoardGameWriter
 from rl_lightning.callbacks.confusion_picture import ConfusionPicture
@@ -13,6 +13,7 @@ from rl_lightning.callbacks.experience_monitor import ExperienceMonitor
 from rl_lightning.callbacks.glimpse_pictures import GlimpsePictures
 from rl_lightning.callbacks.model_logger import ModelLogger
 from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.callbacks.progress import TrainingProgress, ValidationLines
 from rl_lightning.callbacks.renew_priorities import RenewPriorities
 from rl_lightning.callbacks.target_network import TargetNetwork
 from rl_lightning.callbacks.value_pictures import ValuePictures
@@ -36,7 +37,8 @@ DEFAULT_CALLBACKS: dict[str, tuple[type[Callback], dict[str, Any]]] = {
         # By default Lightning writes no checkpoint if an epoch ends without a validation.
         {"filename": "last", "enable_version_counter": False, "save_on_train_epoch_end": True},
     ),
-    "progress_bar": (TQDMProgressBar, {"refresh_rate": 25}),  # each refresh costs time
+    "validation_lines": (ValidationLines, {}),
+    "progress_bar": (TrainingProgress, {"refresh_rate": 25}),  # each refresh costs time
 }
 
 # Some algorithms cannot train without these, so they are added with trainer.barebones too.

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rl_lightning.studies.training import Subject
 
 PROGRAM = "python -m rl_lightning"
-COMMANDS = ("seeds", "sweep")
 _QUIET = ["--trainer.enable_progress_bar", "false"]
 
 
