@@ -170,6 +170,22 @@ def alphago_supervised() -> Table:
     return table
 
 
+def alphago_self_play() -> Table:
+    table = [["moves of the policy", "games won against the supervised policy"]]
+    for row in read("alphago_self_play"):
+        rate = number(100 * float(row["val_win_rate_against_start"]), 1)
+        table.append([number(row["moves"]), f"{rate}%"])
+    return table
+
+
+def alphago_value() -> Table:
+    table = [["moves", "validation MSE", "sign"]]
+    for row in read("alphago_value"):
+        sign = number(100 * float(row["val_sign"]), 1)
+        table.append([number(row["moves"]), number(row["val_mse"], 3), f"{sign}%"])
+    return table
+
+
 TABLES = (
     dqn_cartpole,
     ladder_training,
@@ -180,4 +196,6 @@ TABLES = (
     value_iteration,
     q_learning,
     alphago_supervised,
+    alphago_self_play,
+    alphago_value,
 )
