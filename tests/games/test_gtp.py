@@ -156,8 +156,13 @@ def test_moves_are_sent_to_the_program_and_read_from_it(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("kind", "says"), [("refuses", "answers"), ("ends", "ended at")])
 def test_a_program_that_fails_is_one_line(kind, says, tmp_path, monkeypatch):
     stand_in(tmp_path, monkeypatch, kind)
+    started, start = [], gnugo.subprocess.Popen
+    monkeypatch.setattr(
+        gnugo.subprocess, "Popen", lambda *a, **k: started.append(start(*a, **k)) or started[0]
+    )
     with pytest.raises(RunError, match=says):
         GnuGo(BoardGame(NINE))
+    assert started[0].returncode is not None, "the process has been ended"
 
 
 @pytest.mark.skipif(

@@ -58,10 +58,12 @@ class MatchDataset(IterableDataset[MatchResults | CheckedMoves]):
             swapped = rank % 2 == 1
             if swapped:
                 first, second = second, first
-            outcomes = play_match(self.data.game, first, second, games).outcomes
-            for player in (first, second):
-                if isinstance(player, GnuGo):
-                    player.close()
+            try:
+                outcomes = play_match(self.data.game, first, second, games).outcomes
+            finally:
+                for player in (first, second):
+                    if isinstance(player, GnuGo):
+                        player.close()
             yield MatchResults(name, torch.from_numpy(-outcomes if swapped else outcomes))
             if name == "perfect":
                 yield CheckedMoves(torch.from_numpy(self._mistakes()))

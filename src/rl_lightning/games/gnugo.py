@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO
 
 from rl_lightning.games.board_game import BoardGame, State
@@ -56,8 +57,12 @@ class GnuGo:
         self._process = subprocess.Popen(
             [find_gnugo(), *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self._send(f"boardsize {game.board_shape[0]}")
-        self._send(f"komi {game.rules.get_parameters()['komi']}")
+        try:
+            self._send(f"boardsize {game.board_shape[0]}")
+            self._send(f"komi {game.rules.get_parameters()['komi']}")
+        except RunError:
+            self.close()
+            raise
 
     def __call__(self, states: Sequence[State]) -> list[int]:
         """GNU Go's move in each position."""
@@ -70,7 +75,8 @@ class GnuGo:
             self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with suppress(BrokenPipeError):  # a command that was not read is lost
+                    pipe.close()
 
     def _choose(self, state: State) -> int:
         moves = state.history()
@@ -93,8 +99,9 @@ class GnuGo:
     def _send(self, command: str) -> str:
         """Send a command and return the answer without its mark."""
         into, out = self._pipes()
-        into.write(command + "\n")
-        into.flush()
+        with suppress(BrokenPipeError):  # the process has ended, which the answer shows
+            into.write(command + "\n")
+            into.flush()
         lines: list[str] = []
         while (line := out.readline()).strip() or not lines:
             if not line:
