@@ -1,18 +1,40 @@
 """Tables of returns, errors and variances, as functions of the recorded files."""
 
-from statistics import fmean
+from statistics import fmean, median
 
 from recorded import Table, column, number, read, spread
 
+from rl_lightning.studies.statistics import score_statistics
 
-def dqn_cartpole() -> Table:
-    table = [
-        ["seed", "environment steps", "seconds of `fit`", "greedy return of 100 episodes", "least"]
-    ]
-    for row in read("dqn_cartpole"):
-        seconds = number(row["fit_seconds"], 1)
-        least = number(row["return_min"])
-        table.append([row["seed"], number(row["env_steps"]), seconds, spread(row, 1), least])
+
+SEEDS_OF_CARTPOLE = {
+    "dqn": "dqn/cartpole",
+    "a2c": "a2c/cartpole",
+    "moving_average": "reinforce/cartpole_moving_average",
+    "value": "reinforce/cartpole_value",
+}
+
+
+def cartpole_seeds() -> Table:
+    """Last and best checkpoint of each configuration over its seeds."""
+    heads = ["configuration", "seeds", "last: IQM, 95% interval", "last: lowest", "last ≥ 475"]
+    table = [[*heads, "best: lowest", "environment steps, median", "seconds of `fit`, median"]]
+    for file, name in SEEDS_OF_CARTPOLE.items():
+        rows = read(f"cartpole_{file}")
+        last, best = column(rows, "last_return"), column(rows, "best_return")
+        _, iqm, low, high = score_statistics(last)
+        table.append(
+            [
+                f"`{name}`",
+                str(len(rows)),
+                f"{number(iqm, 1)}, {number(low, 1)} to {number(high, 1)}",
+                number(min(last), 1),
+                f"{sum(score >= 475 for score in last)} of {len(last)}",
+                number(min(best), 1),
+                number(median(column(rows, "steps"))),
+                number(median(column(rows, "fit_seconds")), 1),
+            ]
+        )
     return table
 
 
@@ -187,7 +209,7 @@ def alphago_value() -> Table:
 
 
 TABLES = (
-    dqn_cartpole,
+    cartpole_seeds,
     ladder_training,
     ladder_variance,
     a2c_locomotion,
