@@ -7,6 +7,18 @@ from recorded import Table, column, number, read, spread
 from rl_lightning.studies.statistics import score_statistics
 
 
+def ppo() -> Table:
+    """PPO of docs/own_algorithm.md beside Stable-Baselines3's."""
+    table = [["environment, seed", "", "greedy return", "seconds", "seconds of CPU time"]]
+    names = {"cartpole": "CartPole-v1", "halfcheetah": "HalfCheetah-v5"}
+    for file, name in names.items():
+        for row in read(f"ppo_{file}"):
+            who = "this page" if row["who"] == "rl_lightning" else "Stable-Baselines3"
+            seconds = [number(row["seconds"]), number(row["cpu_seconds"])]
+            table.append([f"{name}, {row['seed']}", who, number(row["return"], 1), *seconds])
+    return table
+
+
 SEEDS_OF_CARTPOLE = {
     "dqn": "dqn/cartpole",
     "a2c": "a2c/cartpole",
@@ -210,6 +222,7 @@ def alphago_value() -> Table:
 
 TABLES = (
     cartpole_seeds,
+    ppo,
     ladder_training,
     ladder_variance,
     a2c_locomotion,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.log_lines import quieten_libraries
 from rl_lightning.studies.parent_run import ParentRun
 from rl_lightning.studies.search_space import as_flags, example, read_search_space, suggest
 from rl_lightning.studies.study import Plan, StudyRunner, open_study, score_name
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     Args:
         arguments: The command and its arguments.
     """
+    quieten_libraries()
     kind, *given = arguments
     options, rest = _parser(kind).parse_known_args(given)
     try:
