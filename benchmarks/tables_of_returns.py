@@ -3,7 +3,6 @@
 from statistics import fmean, median
 
 from recorded import Table, column, number, read, spread
-
 from rl_lightning.studies.statistics import score_statistics
 
 
