@@ -21,6 +21,9 @@ def ppo() -> Table:
 SEEDS_OF_CARTPOLE = {
     "dqn": "dqn/cartpole",
     "a2c": "a2c/cartpole",
+    "trajectory": "reinforce/cartpole_trajectory",
+    "reward_to_go": "reinforce/cartpole_reward_to_go",
+    "discounted": "reinforce/cartpole_discounted",
     "moving_average": "reinforce/cartpole_moving_average",
     "value": "reinforce/cartpole_value",
 }
