@@ -52,7 +52,7 @@ def _short(value: Any) -> str:
 def write_rows(path: Path, trials: Trials) -> None:
     """Write a CSV file with a row for each trial: parameters, steps, seconds and scores."""
     rows = []
-    for trial in sorted(trials, key=lambda each: [*map(str, each.params.values())]):
+    for trial in sorted(trials, key=_order):
         known = trial.user_attrs
         row = {**trial.params, "state": trial.state.name.lower(), "score": trial.value}
         if known.get("curve"):
@@ -63,6 +63,10 @@ def write_rows(path: Path, trials: Trials) -> None:
         row["run_id"] = Path(known.get("folder", "")).name
         rows.append(row)
     _write(path, rows)
+
+
+def _order(trial: "FrozenTrial") -> tuple[int, int]:
+    return trial.params.get("seed_everything", 0), trial.number
 
 
 def write_curves(path: Path, trials: Trials) -> None:
