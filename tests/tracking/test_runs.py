@@ -6,6 +6,7 @@ import pytest
 from lightning import Trainer
 from mlflow import MlflowClient
 
+import small_runs
 from rl_lightning.cli import main
 from rl_lightning.datamodules import RolloutDataModule
 from rl_lightning.modules import A2C
@@ -145,3 +146,10 @@ def test_system_metrics_without_psutil_are_refused(monkeypatch):
     MLflowTracker()
     with pytest.raises(ConfigurationError, match="pip install psutil"):
         MLflowTracker(log_system_metrics=True)
+
+
+def test_all_files_of_a_run_with_a_csv_logger_are_in_one_folder(working_folder):
+    flags = "--trainer.logger CSVLogger --trainer.logger.save_dir runs"
+    assert small_runs.fit("a2c/cartpole", *flags.split(), "--trainer.max_epochs", "1") == 0
+    (folder,) = Path("runs/lightning_logs").iterdir()
+    assert {"config.yaml", "metrics.csv", "checkpoints"} <= {path.name for path in folder.iterdir()}

@@ -27,7 +27,11 @@ def run_folder(trainer: Trainer) -> Path:
             return checkpoints.parent
     if trainer.logger is None or trainer.logger.save_dir is None:
         return Path(trainer.default_root_dir)
-    return Path(trainer.logger.save_dir) / str(trainer.logger.name) / str(trainer.logger.version)
+    version = trainer.logger.version
+    # Lightning's CSVLogger and TensorBoardLogger count versions, and name their folders so. Its
+    # ModelCheckpoint follows the same rule.
+    name = version if isinstance(version, str) else f"version_{version}"
+    return Path(trainer.logger.save_dir) / str(trainer.logger.name) / name
 
 
 def send_file(trainer: Trainer, path: Path) -> None:
