@@ -54,7 +54,8 @@ def test_two_runs_differ_in_what_the_user_changed(runs):
 
 
 def test_another_environment_is_another_experiment(runs):
-    assert main([*FIT, "--data.env_id", "Acrobot-v1", "--trainer.limit_val_batches", "0"]) == 0
+    without = ["--trainer.limit_val_batches", "0", "--trainer.callbacks", "null"]
+    assert main([*FIT, "--data.env_id", "Acrobot-v1", *without]) == 0
     client, (run,) = runs()
     experiment = client.get_experiment(run.info.experiment_id)
     assert experiment.name == "a2c-Acrobot-v1"

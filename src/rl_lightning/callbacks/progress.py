@@ -23,6 +23,10 @@ class TrainingProgress(TQDMProgressBar):
 
     BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar:8}| {elapsed}{postfix}"
 
+    def __init__(self, refresh_rate: int = 25, **options: Any) -> None:
+        super().__init__(refresh_rate, **options)
+        self._shown: dict[str, str] = {}
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Disable the bar if the output is a file or a pipe."""
         super().setup(trainer, pl_module, stage)
@@ -33,14 +37,16 @@ class TrainingProgress(TQDMProgressBar):
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         """The metrics of the bar in a short form, and the last validation."""
-        shown = {
+        # Lightning forgets the metrics at the end of an epoch, which may be shorter than the interval
+        # at which they are logged.
+        self._shown |= {
             name.removeprefix("train/").replace("env_steps", "steps"): _short(value)
             for name, value in trainer.progress_bar_metrics.items()
         }
         monitor = getattr(pl_module, "monitor", None)
         if monitor is not None and monitor[0] in trainer.callback_metrics:
-            shown["val"] = _short(float(trainer.callback_metrics[monitor[0]]))
-        return {**shown}
+            self._shown["val"] = _short(float(trainer.callback_metrics[monitor[0]]))
+        return {**self._shown}
 
 
 class ValidationLines(NeedsCallback):
