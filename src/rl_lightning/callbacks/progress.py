@@ -37,8 +37,8 @@ class TrainingProgress(TQDMProgressBar):
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         """The metrics of the bar in a short form, and the last validation."""
-        # Lightning forgets the metrics at the end of an epoch, which may be shorter than the interval
-        # at which they are logged.
+        # Lightning forgets the metrics at the end of an epoch, and an epoch may be shorter than the
+        # interval at which they are logged.
         self._shown |= {
             name.removeprefix("train/").replace("env_steps", "steps"): _short(value)
             for name, value in trainer.progress_bar_metrics.items()
