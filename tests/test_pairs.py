@@ -55,7 +55,7 @@ NEEDS = {
     "ConfusionPicture": FITS["MNISTDataModule"],
     "GlimpsePictures": {"RecurrentAttentionModel"},
 }
-USED_BY_THE_COMMAND_LINE = {"MLflowTracker", "TrackConfig", "Safeguards"}
+USED_BY_THE_COMMAND_LINE = {"MLflowTracker", "ModelLogger", "TrackConfig", "Safeguards"}
 SOURCE_OF = {
     **{name: source for source, names in FITS.items() for name in names},
     "A2C": "RolloutDataModule",

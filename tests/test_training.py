@@ -51,7 +51,7 @@ def test_a_script_gives_the_weights_and_parameters_of_the_command_line(tmp_path,
                 "--seed_everything 3 --trainer.max_epochs 2 --trainer.enable_progress_bar false "
                 "--trainer.log_every_n_steps 2 --data.num_envs 2 --data.eval_episodes 2 "
                 "--data.num_eval_envs 2 --data.updates_per_epoch 4 --data.rollout_length 8 "
-                "--model.hidden_sizes [8]"
+                "--model.hidden_sizes [8] --trainer.callbacks null"
             )
             config = str(CONFIGS / "a2c" / "cartpole.yaml")
             assert main(["fit", "--config", config, *flags.split()]) == 0
