@@ -18,6 +18,7 @@ CONFIG = str(Path(__file__).parent.parent.parent / "configs/a2c/cartpole.yaml")
 SMALL = [
     *("--config", CONFIG, "--data.num_envs", "2", "--data.rollout_length", "4"),
     *("--data.eval_episodes", "2", "--data.num_eval_envs", "2", "--data.updates_per_epoch", "2"),
+    *("--trainer.callbacks", "null"),  # without the EarlyStopping of the configuration
 ]
 TWO_EPOCHS = [*SMALL, "--trainer.max_epochs", "2"]
 
