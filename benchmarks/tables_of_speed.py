@@ -172,7 +172,21 @@ def atari_speed() -> Table:
     return table
 
 
+def startup() -> Table:
+    """Seconds until the program has answered, beside the import of torch and Lightning."""
+    table = [["command", "before", "now", "now, seconds after the last line"]]
+    for command in dict.fromkeys(row["command"] for row in read("startup")):
+        cells = []
+        for source in ("0", "1"):
+            rows = read("startup", source=source, command=command)
+            ratios = [float(row["seconds"]) / float(row["baseline_seconds"]) for row in rows]
+            cells.append(number(median(ratios), 2))
+        table.append([command, *cells, number(median(column(rows, "after_last_line")), 2)])
+    return table
+
+
 TABLES = (
+    startup,
     dqn_vs_sb3,
     a2c_cartpole_vs_sb3,
     halfcheetah_throughput,
