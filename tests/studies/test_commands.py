@@ -110,6 +110,15 @@ def test_ctrl_c_ends_all_runs_and_the_same_command_goes_on(working_folder, store
         assert len({point.step for point in history}) == len(history) == 60
 
 
+def test_runs_of_several_ranks_are_trained_and_tested(working_folder, store):
+    two_ranks = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.eval_episodes", "4"]
+    given = [*TWO_EPOCHS, *two_ranks, "--seeds", "1", "--name", "ranks", "--processes", "1"]
+    assert commands.main(["seeds", *given]) == 0
+    (row,) = _rows(working_folder / "runs/studies/ranks/seeds.csv")
+    assert float(row["last_return"]) > 0
+    assert float(row["best_return"]) > 0
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

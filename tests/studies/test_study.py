@@ -23,7 +23,7 @@ class PlayedRuns:
         self.is_stopping, self._play = False, play
         self.begun = []
 
-    def train(self, arguments, tags, monitor, test_arguments, log, heard):
+    def run(self, arguments, tags, monitor, log, heard):
         self.begun.append(arguments)
         self._play(self, arguments, heard)
 
@@ -32,13 +32,16 @@ class PlayedRuns:
 
 
 def reach(score):
-    """A run with two validations that reaches a score."""
+    """A run with two validations that reaches a score, and its test."""
 
     def play(runs, arguments, heard):
-        heard("validated", (0, 10, score / 2, 1.0))
-        heard("validated", (1, 20, score, 2.0))
+        if arguments[0] == "test":
+            heard("tested", {"return": score})
+            return
+        heard("validated", (0, 10, score / 2, 1.0, True))
+        heard("validated", (1, 20, score, 2.0, True))
+        heard("checkpoints", {"last": "last.ckpt"})
         heard("fitted", 3.0)
-        heard("last", {"return": score})
 
     return play
 
@@ -54,7 +57,9 @@ def study_of(tmp_path):
             pruner=pruner or NopPruner(),
         )
         runs, lines = PlayedRuns(play), []
-        plan = Plan(SUBJECT, ["--a", "1"], [], tmp_path, "parent", lambda trial: draw(trial))
+        plan = Plan(
+            SUBJECT, ["--a", "1"], ["--b", "2"], tmp_path, "parent", lambda trial: draw(trial)
+        )
         return study, runs, StudyRunner(study, plan, runs, lines.append), lines
 
     def draw(trial):
@@ -76,7 +81,9 @@ def test_no_two_processes_take_the_same_trial(study_of):
 
     study, runs, runner, _ = study_of(play)
     runner.run(8, _queue(study, range(24)))
-    assert sorted(int(begun[-1].split("=")[1]) for begun in runs.begun) == [*range(24)]
+    fits = [begun for begun in runs.begun if begun[0] == "fit"]
+    assert sorted(int(begun[-1].split("=")[1]) for begun in fits) == [*range(24)]
+    assert len(runs.begun) == 48
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
 
 
@@ -107,8 +114,8 @@ def test_a_stopped_study_goes_on_from_the_checkpoint(study_of, tmp_path):
 
     def cut_off(runs, arguments, heard):
         heard("folder", str(folder))
-        heard("validated", (0, 10, 1.0, 5.0))
-        heard("validated", (1, 20, 2.0, 6.0))
+        heard("validated", (0, 10, 1.0, 5.0, True))
+        heard("validated", (1, 20, 2.0, 6.0, True))
         runs.stop()
         raise StudyStoppedError
 
@@ -118,15 +125,15 @@ def test_a_stopped_study_goes_on_from_the_checkpoint(study_of, tmp_path):
     assert len(runs.begun) == 1
 
     def go_on(runs, arguments, heard):
-        heard("validated", (1, 20, 2.5, 1.0))
-        heard("validated", (2, 30, 3.0, 2.0))
+        heard("validated", (1, 20, 2.5, 1.0, True))
+        heard("validated", (2, 30, 3.0, 2.0, True))
         heard("fitted", 2.5)
 
     study, runs, runner, _ = study_of(go_on)
     runner.run(1, lambda: len(study.get_trials(states=[TrialState.WAITING])))
     checkpoint = ["--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]
-    assert ["--a", "1", "--seed_everything=4", *checkpoint] in runs.begun
-    assert ["--a", "1", "--seed_everything=5"] in runs.begun
+    assert ["fit", "--a", "1", "--seed_everything=4", *checkpoint] in runs.begun
+    assert ["fit", "--a", "1", "--seed_everything=5"] in runs.begun
     (done,) = [t for t in study.trials if t.params == {"seed_everything": 4} and t.value]
     # The seconds up to the last validation that is kept are added.
     assert done.user_attrs["curve"] == [[10, 1.0, 5.0], [20, 2.5, 7.0], [30, 3.0, 8.0]]
@@ -142,9 +149,39 @@ def test_a_trial_of_a_killed_process_is_begun_again(study_of, monkeypatch):
     study._storage.record_heartbeat(killed._trial_id)
     study, runs, runner, lines = study_of(reach(3.0))
     runner.run(2, remaining)
-    assert runs.begun == [["--a", "1", "--seed_everything=9"]]
+    common = ["--a", "1", "--seed_everything=9"]
+    test = ["test", "--b", "2", "--seed_everything=9", "--ckpt_path", "last.ckpt"]
+    assert runs.begun == [["fit", *common], test]
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
     assert lines[0] == "waiting for 1 runs that another process began"
+
+
+def test_a_trial_that_was_cut_off_in_its_test_is_not_trained_again(study_of):
+    def cut_off(runs, arguments, heard):
+        if arguments[0] == "test":
+            runs.stop()
+            raise StudyStoppedError
+        reach(3.0)(runs, arguments, heard)
+
+    study, _, runner, _ = study_of(cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(1, _queue(study, [4]))
+    study, runs, runner, _ = study_of(reach(5.0))
+    runner.run(1, lambda: len(study.get_trials(states=[TrialState.WAITING])))
+    assert [begun[0] for begun in runs.begun] == ["test"]
+    assert study.trials[-1].value == 5.0
+    assert study.trials[-1].user_attrs["seconds"] == 3.0
+
+
+def test_a_run_of_several_ranks_is_not_pruned(study_of):
+    def play(runs, arguments, heard):
+        score = 10.0 if len(runs.begun) <= 2 else 1.0
+        assert not heard("validated", (0, 10, score, 1.0, False))
+        heard("fitted", 1.0)
+
+    study, _, runner, _ = study_of(play, pruner=MedianPruner(2, 0))
+    runner.run(1, _queue(study, range(3)))
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
 
 
 def test_bad_trials_are_pruned(study_of):
@@ -152,7 +189,7 @@ def test_bad_trials_are_pruned(study_of):
 
     def play(runs, arguments, heard):
         score = 10.0 if len(runs.begun) <= 2 else 1.0
-        stopped.append(heard("validated", (0, 10, score, 1.0)))
+        stopped.append(heard("validated", (0, 10, score, 1.0, True)))
         heard("fitted", 1.0)
 
     study, _, runner, lines = study_of(play, pruner=MedianPruner(2, 0))

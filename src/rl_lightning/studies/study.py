@@ -164,7 +164,7 @@ class StudyRunner:
         try:
             if self._processes.is_stopping:
                 raise StudyStoppedError
-            self._train(trial, record)
+            self._train_and_test(trial, record)
             if not record.scores:
                 raise TrialFailedError("it ended before its first validation")
         except (StudyStoppedError, KeyboardInterrupt):
@@ -180,22 +180,34 @@ class StudyRunner:
             raise TrialPruned
         return record.value(self._plan.subject)
 
-    def _train(self, trial: "Trial", record: "TrialRecord") -> None:
-        flags = as_flags(trial.params)
-        checkpoint = record.checkpoint()
-        resumed = [] if checkpoint is None else ["--ckpt_path", checkpoint]
+    def _train_and_test(self, trial: "Trial", record: "TrialRecord") -> None:
+        """Train, unless an earlier process of this trial has, and test its checkpoints."""
         tags = {"study": self._study.study_name}
         if self._plan.parent_run is not None:
             tags["mlflow.parentRunId"] = self._plan.parent_run
-        tests = self._plan.test_arguments
-        self._processes.train(
-            [*self._plan.arguments, *flags, *resumed],
-            tags,
-            str(self._plan.subject.monitor),
-            None if tests is None else [*tests, *flags],
-            self._plan.folder / f"trial-{trial.number}.log",
-            record.hear,
-        )
+        log = self._plan.folder / f"trial-{trial.number}.log"
+
+        def run(
+            command: str,
+            arguments: Sequence[str],
+            checkpoint: str | None,
+            heard: Callable[[str, Any], bool],
+        ) -> None:
+            given = [command, *arguments, *as_flags(trial.params)]
+            if checkpoint is not None:
+                given += ["--ckpt_path", checkpoint]
+            self._processes.run(given, tags, str(self._plan.subject.monitor), log, heard)
+
+        if not record.is_fitted:
+            run("fit", self._plan.arguments, record.checkpoint(), record.hear)
+        if self._plan.test_arguments is None:
+            return
+        for kind, path in record.checkpoints.items():
+
+            def tested(name: str, metrics: Any, kind: str = kind) -> bool:
+                return record.hear(kind, metrics)
+
+            run("test", self._plan.test_arguments, path, tested)
 
 
 def describe(parameters: Mapping[str, Any]) -> str:
@@ -212,8 +224,9 @@ def describe(parameters: Mapping[str, Any]) -> str:
 class TrialRecord:
     """What is known of a trial. It is kept in the trial's attributes, so it survives a crash.
 
-    The attributes are `folder` (of the run), `curve` (list of [step, score, seconds]), `seconds` of
-    training, and the test metrics of the checkpoints `last` and `best`.
+    The attributes are `folder` (of the run), `curve` (list of [step, score, seconds]),
+    `checkpoints` and `seconds` of a training that has ended, and the test metrics of the
+    checkpoints `last` and `best`.
 
     Args:
         trial: The trial.
@@ -230,6 +243,17 @@ class TrialRecord:
         """The score of each validation."""
         return [score for _, score, _ in self._curve]
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the training has come to its end."""
+        return "seconds" in self._trial.user_attrs
+
+    @property
+    def checkpoints(self) -> dict[str, str]:
+        """Paths of the checkpoints "last" and "best" of a training that has ended."""
+        found: dict[str, str] = self._trial.user_attrs.get("checkpoints", {})
+        return found
+
     def checkpoint(self) -> str | None:
         """The checkpoint from which a run that was cut off goes on."""
         folder = self._trial.user_attrs.get("folder")
@@ -239,12 +263,12 @@ class TrialRecord:
     def hear(self, name: str, content: Any) -> bool:
         """Take a message of the run. Returns whether the run is to stop."""
         if name == "validated":
-            epoch, step, score, seconds = content
+            epoch, step, score, seconds, can_stop = content
             kept = [point for point in self._curve if point[0] < step]
             self._curve = [*kept, [step, score, self._earlier + seconds]]
             self._trial.set_user_attr("curve", self._curve)
             self._trial.report(score, epoch)
-            self.is_pruned = self._trial.should_prune()
+            self.is_pruned = can_stop and self._trial.should_prune()
             return self.is_pruned
         if name == "fitted":
             name, content = "seconds", self._earlier + content

@@ -1,4 +1,4 @@
-"""What the process of one trial does: it trains, tests, and reports to the study."""
+"""What the processes of a trial do: each runs one command, and reports to the study."""
 
 import io
 import logging
@@ -107,8 +107,12 @@ class _TrialCLI(cli._CLI):
 class TrialReporter(Callback):
     """Sends what happens in a run to the study, and stops a run that the study prunes.
 
+    The messages are (name, content): "folder" of the run; "validated" with (epoch, step, score,
+    seconds, whether the run can be stopped), which the study answers with whether to stop; "fitted"
+    with the seconds; "checkpoints", the paths of "last" and "best"; "tested" with the metrics.
+
     Args:
-        connection: Its messages are (name, content).
+        connection: To the study.
         monitor: The validation metric by which runs are compared.
     """
 
@@ -116,7 +120,6 @@ class TrialReporter(Callback):
         self._connection = connection
         self._monitor = monitor
         self._start = time.perf_counter()
-        self.written: dict[str, str] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send the folder, which has the checkpoint that a run that was cut off goes on from."""
@@ -130,32 +133,22 @@ class TrialReporter(Callback):
             return
         step = int(trainer.callback_metrics.get("step", trainer.global_step))
         seconds = time.perf_counter() - self._start
-        self._connection.send(("validated", (trainer.current_epoch, step, float(value), seconds)))
-        # A stop must be agreed by all ranks, and only this one has the answer.
-        if self._connection.recv() and trainer.world_size == 1:
+        # All ranks must agree on a stop, and only this one has the answer.
+        can_stop = trainer.world_size == 1
+        content = (trainer.current_epoch, step, float(value), seconds, can_stop)
+        self._connection.send(("validated", content))
+        if self._connection.recv():
             trainer.should_stop = True
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the checkpoints of the run."""
+        """Send the seconds and the checkpoints of the run."""
         found = {
             "last": str(run_folder(trainer).absolute() / "checkpoints" / "last.ckpt"),
             "best": getattr(trainer.checkpoint_callback, "best_model_path", ""),
         }
-        self.written = {kind: path for kind, path in found.items() if Path(path).is_file()}
+        written = {kind: path for kind, path in found.items() if Path(path).is_file()}
+        self._connection.send(("checkpoints", written))
         self._connection.send(("fitted", time.perf_counter() - self._start))
-
-
-class EvaluationReporter(Callback):
-    """Sends the metrics of a test to the study.
-
-    Args:
-        connection: Its messages are (name, content).
-        kind: "last" or "best".
-    """
-
-    def __init__(self, connection: Connection, kind: str) -> None:
-        self._connection = connection
-        self._kind = kind
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send the metrics without the prefix "test/"."""
@@ -164,40 +157,31 @@ class EvaluationReporter(Callback):
             for name, value in trainer.callback_metrics.items()
             if name.startswith("test/")
         }
-        self._connection.send((self._kind, metrics))
+        self._connection.send(("tested", metrics))
 
 
-def train(
+def run(
     connection: Connection,
     arguments: Sequence[str],
     tags: Mapping[str, str],
     monitor: str,
-    test_arguments: Sequence[str] | None,
     log: str,
 ) -> None:
-    """Train, then test the last and the best checkpoint.
+    """Run a command, such as `fit`, and report to the study.
 
     Args:
         connection: To the study.
-        arguments: Arguments of `fit`.
+        arguments: The command and its arguments.
         tags: Tags of the MLflow run.
         monitor: The validation metric by which runs are compared.
-        test_arguments: Arguments of `test`; None is no test.
         log: File that the output is appended to.
     """
     _leave_the_terminal(log)
     # Lightning starts the other ranks of a run with the command of this process.
-    sys.argv = ["rl_lightning", "fit", *arguments]
+    sys.argv = ["rl_lightning", *arguments]
     sys.modules["__main__"] = import_module("rl_lightning.__main__")
     reporter = TrialReporter(connection, monitor)
-    status = cli.main(["fit", *arguments], partial(_TrialCLI, tags, reporter))
-    if status == 0 and test_arguments is not None:
-        for kind, path in reporter.written.items():
-            given = ["test", *test_arguments, "--ckpt_path", path]
-            sys.argv = ["rl_lightning", *given]
-            tested = EvaluationReporter(connection, kind)
-            status |= cli.main(given, partial(_TrialCLI, tags, tested))
-    sys.exit(status)
+    sys.exit(cli.main([*arguments], partial(_TrialCLI, tags, reporter)))
 
 
 def _leave_the_terminal(log: str) -> None:

@@ -93,22 +93,23 @@ class TrialProcesses:
             raise ConfigurationError(lines[-1].removeprefix("rl_lightning: error: "))
         return found
 
-    def train(
+    def run(
         self,
         arguments: Sequence[str],
         tags: dict[str, str],
         monitor: str,
-        test_arguments: Sequence[str] | None,
         log: Path,
         heard: Callable[[str, Any], bool],
     ) -> None:
-        """Do one run in a process of its own; see `rl_lightning.studies.training.train`.
+        """Run one command in a process of its own; see `rl_lightning.studies.training.run`.
+
+        A process group of several ranks can be made once in a process, so training and its tests
+        are different processes.
 
         Args:
-            arguments: Arguments of `fit`.
+            arguments: The command and its arguments.
             tags: Tags of the MLflow run.
             monitor: The validation metric by which runs are compared.
-            test_arguments: Arguments of `test`; None is no test.
             log: File that the output is appended to.
             heard: Is called with the name and the content of each message. After a validation it
                 returns whether the run is to stop.
@@ -117,7 +118,7 @@ class TrialProcesses:
             TrialFailedError: If the run failed. The message is the last line of its output.
             StudyStoppedError: If the run ended because the study was stopped.
         """
-        started = self._started("train", arguments, tags, monitor, test_arguments, str(log))
+        started = self._started("run", [*arguments], tags, monitor, str(log))
         with started as (process, connection), suppress(EOFError, ConnectionError):
             while True:
                 name, content = connection.recv()
