@@ -28,11 +28,11 @@ def main(arguments: Sequence[str]) -> int:
             print(f"rl_lightning {__version__}")
             return 0
         _check_command(arguments)
-        given = [*with_found_configurations(arguments)]
+        list(with_found_configurations(arguments))  # refuses a name that does not exist
     except ConfigurationError as error:
         print(f"rl_lightning: error: {error}", file=sys.stderr)
         return 2
-    if given and given[0] in STUDIES:
+    if arguments and arguments[0] in STUDIES:
         from rl_lightning.studies import commands
 
         return commands.main([*arguments])

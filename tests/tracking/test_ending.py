@@ -11,6 +11,7 @@ from rl_lightning.tracking.ending import test_command as command_of
         ("fit --config a.yaml", "test --config a.yaml --ckpt_path best"),
         ("fit --ckpt_path last --config a.yaml", "test --config a.yaml --ckpt_path best"),
         ("fit --ckpt_path=last --a 1", "test --a 1 --ckpt_path best"),
+        ("--config fit.yaml fit --a fit", "--config fit.yaml test --a fit --ckpt_path best"),
         ("fit --weights_path w.ckpt --a 'b c'", "test --a 'b c' --ckpt_path best"),
     ],
 )

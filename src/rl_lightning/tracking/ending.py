@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lightning import Trainer
 
+from rl_lightning.runtime.arguments import arguments_of_test
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 from rl_lightning.tracking.run_folder import run_folder
 
@@ -39,13 +40,7 @@ def ending(trainer: Trainer, command: str) -> Iterator[str]:
 
 def test_command(command: str, checkpoint: str) -> str:
     """The command that tests a checkpoint with the configuration of a command of `fit`."""
-    words = iter(shlex.split(command))
-    kept = []
-    for word in words:
-        flag, _, value = word.partition("=")
-        if flag in ("--ckpt_path", "--weights_path"):
-            if not value:
-                next(words, None)
-        else:
-            kept.append("test" if word == "fit" else word)
-    return shlex.join([*kept, "--ckpt_path", checkpoint])
+    words = shlex.split(command)
+    at = words.index("fit")
+    kept = arguments_of_test(words[at + 1 :])
+    return shlex.join([*words[:at], "test", *kept, "--ckpt_path", checkpoint])
