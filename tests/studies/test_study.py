@@ -140,6 +140,21 @@ def test_a_stopped_study_goes_on_from_the_checkpoint(study_of, tmp_path):
     assert done.user_attrs["seconds"] == 8.5
 
 
+def test_a_stopped_trial_that_the_storage_takes_for_running_is_queued_once(study_of, monkeypatch):
+    monkeypatch.setattr(storage, "HEARTBEAT", 1)
+    study, _, _, _ = study_of(None)
+    remaining = _queue(study, [9])
+    stopped = study.ask()
+    stopped.suggest_int("seed_everything", 0, 100)
+    study._storage.record_heartbeat(stopped._trial_id)
+    storage.requeue(study, stopped)
+    study, runs, runner, _ = study_of(reach(3.0))
+    runner.run(1, remaining)
+    assert [begun[0] for begun in runs.begun] == ["fit", "test"]
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
+    assert "requeued" not in study.trials[1].user_attrs
+
+
 def test_a_trial_of_a_killed_process_is_begun_again(study_of, monkeypatch):
     monkeypatch.setattr(storage, "HEARTBEAT", 1)
     study, _, _, _ = study_of(None)

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from optuna import Study, Trial
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial
 
 from rl_lightning.runtime.database_lock import database_lock
 
@@ -22,8 +24,24 @@ def open_storage(address: str) -> RDBStorage:
         address,
         heartbeat_interval=HEARTBEAT,
         grace_period=3 * HEARTBEAT,
-        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+        heartbeat_stale_trial_callback=_queue_again,
     )
+
+
+def requeue(study: Study, trial: Trial) -> None:
+    """Queue the parameters and attributes of a trial that was stopped.
+
+    The storage may not learn that this trial has ended. It is marked, so that it is not queued a
+    second time when its heartbeat is missing.
+    """
+    attributes = trial.user_attrs
+    trial.set_user_attr("requeued", True)
+    study.enqueue_trial(trial.params, user_attrs=attributes)
+
+
+def _queue_again(study: Study, trial: FrozenTrial) -> None:
+    if "requeued" not in trial.user_attrs:
+        RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
 class _Storage(RDBStorage):

@@ -160,6 +160,8 @@ class StudyRunner:
         """Optuna's objective: one run."""
         from optuna import TrialPruned
 
+        from rl_lightning.studies.storage import requeue
+
         self._plan.draw(trial)
         record = TrialRecord(trial)
         try:
@@ -169,8 +171,7 @@ class StudyRunner:
             if not record.scores:
                 raise TrialFailedError("it ended before its first validation")
         except (StudyStoppedError, KeyboardInterrupt):
-            # The storage then has a trial with these parameters and this checkpoint to begin with.
-            self._study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
+            requeue(self._study, trial)
             raise
         except TrialFailedError as error:
             trial.set_user_attr("error", str(error))
