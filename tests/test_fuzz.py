@@ -83,7 +83,7 @@ def try_out(contents, folder, monkeypatch):
     path = folder / "config.yaml"
     path.write_bytes(contents)
     seen = {}
-    parsed = cli._CLI.before_instantiate_classes
+    parsed = cli.CommandLine.before_instantiate_classes
 
     def keep(self):
         seen["config"] = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
@@ -93,7 +93,7 @@ def try_out(contents, folder, monkeypatch):
         datamodule.setup("fit")
         raise StartedError
 
-    monkeypatch.setattr(cli._CLI, "before_instantiate_classes", keep)
+    monkeypatch.setattr(cli.CommandLine, "before_instantiate_classes", keep)
     monkeypatch.setattr(lightning.Trainer, "fit", start)
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):

@@ -9,8 +9,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
@@ -84,12 +85,21 @@ def _configuring() -> Iterator[None]:
         ) from error
 
 
-class _CLI(LightningCLI):
+class CommandLine(LightningCLI):
+    """LightningCLI with this package's defaults, checks and callbacks.
+
+    Args:
+        command: The command line, which becomes the description of the run.
+        args: Arguments of LightningCLI.
+        kwargs: Arguments of LightningCLI.
+    """
+
     def __init__(self, *args: Any, command: str, **kwargs: Any) -> None:
         self._command = command
         super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the flags that all experiments share, and their defaults."""
         parser.add_argument(
             "--num_threads",
             type=int | None,
@@ -152,6 +162,7 @@ class _CLI(LightningCLI):
         """
 
     def before_instantiate_classes(self) -> None:
+        """Set threads and memory of this process."""
         prepare_process(self._get(self.config, "num_threads"))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -219,10 +230,12 @@ class _CLI(LightningCLI):
             print("\n".join(ending(self.trainer, self._command)), flush=True)
 
 
-class _GtpCLI(_CLI):
+class _GtpCLI(CommandLine):
     """`predict`, whose moves are asked for by the Go Text Protocol."""
 
-    answers = sys.stdout
+    def __init__(self, answers: TextIO, *args: Any, **kwargs: Any) -> None:
+        self._answers = answers
+        super().__init__(*args, **kwargs)
 
     def before_predict(self) -> None:
         if not isinstance(self.datamodule, ServesGtp):
@@ -231,7 +244,7 @@ class _GtpCLI(_CLI):
                 f"{type(self.datamodule).__name__} does not: use a configuration such as "
                 "alphago/self_play"
             )
-        self.datamodule.serve_gtp(sys.stdin, self.answers)
+        self.datamodule.serve_gtp(sys.stdin, self._answers)
 
 
 def _class_of(path: str) -> type:
@@ -240,7 +253,7 @@ def _class_of(path: str) -> type:
     return found
 
 
-def main(args: list[str] | None = None, cli: Callable[..., _CLI] = _CLI) -> int:
+def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = CommandLine) -> int:
     """Run the command line; returns its exit status.
 
     Args:
@@ -255,9 +268,9 @@ def main(args: list[str] | None = None, cli: Callable[..., _CLI] = _CLI) -> int:
         print(list_classes(given[-1], _LISTED[given[-1]]))
         return 0
     if given[:1] == ["gtp"]:
-        _GtpCLI.answers = sys.stdout
+        cli = partial(_GtpCLI, sys.stdout)
         with redirect_stdout(sys.stderr):  # only the answers are on the standard output
-            return main(["predict", *given[1:], "--trainer.enable_progress_bar", "false"], _GtpCLI)
+            return main(["predict", *given[1:], "--trainer.enable_progress_bar", "false"], cli)
     try:
         cli(
             LightningModule,

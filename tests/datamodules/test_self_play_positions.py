@@ -7,11 +7,10 @@ import torch
 from rl_lightning.datamodules.self_play_positions import (
     PositionRing,
     SelfPlayPositionsDataModule,
-    turned,
 )
 from rl_lightning.experience import ScoredPositions
 from rl_lightning.games.board_game import BoardGame
-from rl_lightning.games.symmetries import turn
+from rl_lightning.games.symmetries import turn, turn_planes
 from rl_lightning.modules import GameValue
 from rl_lightning.runtime.errors import ConfigurationError
 
@@ -110,7 +109,7 @@ def test_planes_turn_as_the_board_does(k):
     from rl_lightning.games.go_planes import encode
 
     other, _ = turn(positions, np.zeros(1, np.int64), 5, np.array([k]))
-    found = turned(torch.from_numpy(encode(positions, 5)), np.array([k]))
+    found = turn_planes(torch.from_numpy(encode(positions, 5)), np.array([k]))
     assert np.array_equal(found.numpy(), encode(other, 5))
 
 

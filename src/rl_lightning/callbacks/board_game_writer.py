@@ -1,8 +1,6 @@
 """Writes the board games that `predict` plays: as tables, pictures and SGF."""
 
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -15,6 +13,7 @@ from rl_lightning.experience import RecordedGame, RecordsGames
 from rl_lightning.games.board_game import BoardGame
 from rl_lightning.games.sgf import sgf_of
 from rl_lightning.tracking.run_folder import run_folder, send_file
+from rl_lightning.tracking.tables import write_table
 
 
 class BoardGameWriter(NeedsCallback, BasePredictionWriter):
@@ -46,7 +45,7 @@ class BoardGameWriter(NeedsCallback, BasePredictionWriter):
         number = trainer.global_rank + batch_idx * trainer.world_size
         path = folder / f"game-{number}.csv"
         game, rows = BoardGame(batch.game), rows_of(batch)
-        _write_rows(path, rows)
+        write_table(path, rows)
         draw_game(game, batch).savefig(path.with_suffix(".png"), dpi=120)
         files = [path, path.with_suffix(".png")]
         if game.is_go:
@@ -89,10 +88,3 @@ def _comment(row: dict[str, Any]) -> str:
         f"prior {row['prior']:.3f}, visits {row['visits']:.3f}, value for Black "
         f"{row['value_of_first_player']:.2f}"
     )
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

@@ -1,6 +1,5 @@
 """Writes greedy episodes as videos and as tables of steps."""
 
-import csv
 import gc
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from rl_lightning.experience import RecordedEpisode, RecordsEpisodes
 from rl_lightning.runtime.allocator import return_freed_memory
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.tracking.run_folder import run_folder, send_file
+from rl_lightning.tracking.tables import write_table
 
 
 class EpisodeWriter(NeedsCallback, BasePredictionWriter):
@@ -105,7 +105,4 @@ def _write_steps(path: Path, episode: RecordedEpisode, values: Tensor) -> None:
             )
         )
     ]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(path, rows)

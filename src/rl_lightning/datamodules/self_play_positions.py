@@ -18,6 +18,7 @@ from rl_lightning.datamodules.source import (
 from rl_lightning.experience import CheckedMoves, MatchResults, ScoredPositions
 from rl_lightning.games.network_player import network_player
 from rl_lightning.games.playing import play_match, random_openings
+from rl_lightning.games.symmetries import turn_planes
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.ranks import from_all_ranks
 from rl_lightning.runtime.seeding import numpy_stream, torch_stream
@@ -87,7 +88,7 @@ class SelfPlayPositionsDataModule(BoardGamesDataModule):
         batch = self.ring.take(rng.integers(self.ring.size, size=self.batch_size))
         observations = batch.observations
         if self.game.is_go:
-            observations = turned(observations, rng.integers(8, size=self.batch_size))
+            observations = turn_planes(observations, rng.integers(8, size=self.batch_size))
         return ScoredPositions(observations.to(self.device), batch.outcomes.to(self.device))
 
     def _play(
@@ -249,13 +250,3 @@ class PositionRing:
         self.added = state["added"]
         self._bits[: self.size] = state["bits"].numpy()
         self._outcomes[: self.size] = state["outcomes"].numpy()
-
-
-def turned(planes: torch.Tensor, which: npt.NDArray[np.int64]) -> torch.Tensor:
-    """Turn the planes [B, C, N, N] of each position by one of the eight symmetries, 0 to 7."""
-    result = torch.empty_like(planes)
-    for k in range(8):
-        rows = torch.from_numpy(np.flatnonzero(which == k))
-        chosen = planes[rows] if k < 4 else planes[rows].transpose(2, 3)
-        result[rows] = torch.rot90(chosen, k % 4, (2, 3))
-    return result

@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
+import numpy as np
+
 from rl_lightning.games.board_game import BoardGame, State
 from rl_lightning.games.playing import Player
-from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.errors import ConfigurationError, import_extra
 
 COLUMNS = "ABCDEFGHJKLMNOPQRSTUVWXYZ"  # without I
 
@@ -185,35 +187,8 @@ class GtpEngine:
 
 def area_difference(game: BoardGame, state: State) -> float:
     """Black's points minus White's and the komi, by area, with all stones alive."""
-    black, white = (
-        state.observation_tensor()[: game.num_points],
-        state.observation_tensor()[game.num_points : 2 * game.num_points],
-    )
-    height, width = game.board_shape
-    total = sum(black) - sum(white) - float(game.rules.get_parameters()["komi"])
-    seen: set[int] = set()
-    for first in range(game.num_points):
-        if black[first] or white[first] or first in seen:
-            continue
-        waiting, size, borders = [first], 0, set()
-        seen.add(first)
-        while waiting:
-            row, column = divmod(waiting.pop(), width)
-            size += 1
-            for r, c in (
-                (row - 1, column),
-                (row + 1, column),
-                (row, column - 1),
-                (row, column + 1),
-            ):
-                near = r * width + c
-                if not (0 <= r < height and 0 <= c < width):
-                    continue
-                if black[near] or white[near]:
-                    borders.add(1 if black[near] else -1)
-                elif near not in seen:
-                    seen.add(near)
-                    waiting.append(near)
-        if len(borders) == 1:
-            total += size * borders.pop()
-    return float(total)
+    boards = import_extra("sgfmill.boards", "Scores of Go need sgfmill", "go")
+    board = boards.Board(game.board_shape[0])
+    planes = np.array(state.observation_tensor()).reshape(-1, *game.board_shape)
+    board.apply_setup(np.argwhere(planes[0]), np.argwhere(planes[1]), ())
+    return float(board.area_score() - game.rules.get_parameters()["komi"])

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from rl_lightning.games.go_planes import GoPositions
 
@@ -52,3 +54,15 @@ def turn(
         ),
         targets[which, actions],
     )
+
+
+def turn_planes(planes: Tensor, which: Array) -> Tensor:
+    """Turn the planes of positions.
+
+    Args:
+        planes: [B, C, N, N].
+        which: [B]; the symmetry of each position, from 0 to 7.
+    """
+    sources, _ = symmetries(planes.shape[-1])
+    points = torch.from_numpy(sources[which])[:, None].expand(-1, planes.shape[1], -1)
+    return planes.flatten(2).gather(2, points).view_as(planes)

@@ -66,9 +66,7 @@ class BoardPlayer(Learner):
     def configure_optimizers(self) -> Any:
         """The optimizer and, if there is one, its learning-rate schedule."""
         optimizer = self.optimizer(self.parameter_groups())
-        if self.lr_scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.lr_scheduler(optimizer)}
+        return self.with_schedule(optimizer, self.lr_scheduler)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Count the results of a match."""

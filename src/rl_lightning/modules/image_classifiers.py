@@ -155,9 +155,7 @@ class ImageClassifier(Learner):
     def configure_optimizers(self) -> Any:
         """The optimizer and, if there is one, its learning-rate schedule."""
         optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
-        if self.lr_scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.lr_scheduler(optimizer)}
+        return self.with_schedule(optimizer, self.lr_scheduler)
 
 
 class FullyConnectedClassifier(ImageClassifier):

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from lightning import Callback, LightningModule
 from lightning.fabric.plugins.precision.amp import _optimizer_handles_unscaling
+from lightning.pytorch.cli import LRSchedulerCallable
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
@@ -177,6 +178,14 @@ class Learner(LightningModule):
         if not self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             for callback in self.trainer.early_stopping_callbacks:
                 callback._check_on_train_epoch_end = None  # Lightning sets it again in `fit`
+
+    def with_schedule(
+        self, optimizer: torch.optim.Optimizer, lr_scheduler: LRSchedulerCallable | None
+    ) -> Any:
+        """What `configure_optimizers` returns: the optimizer and, if there is one, its schedule."""
+        if lr_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": lr_scheduler(optimizer)}
 
     def clipped_apart(self, optimizer: torch.optim.Optimizer) -> Iterable[list[nn.Parameter]]:
         """Groups of parameters. Each is clipped to the Trainer's `gradient_clip_val` separately."""

@@ -99,9 +99,7 @@ class SupervisedPolicy(Learner):
     def configure_optimizers(self) -> Any:
         """The optimizer and, if there is one, its learning-rate schedule."""
         optimizer = self.optimizer(self.policy.parameters())
-        if self.lr_scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.lr_scheduler(optimizer)}
+        return self.with_schedule(optimizer, self.lr_scheduler)
 
     def _count(self, batch: LabelledPositions, metrics: MetricCollection, loss: MeanMetric) -> None:
         logits = self(batch.observations).float()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rl_lightning.runtime.errors import one_line
-from rl_lightning.tracking.mlflow_store import open_store
+from rl_lightning.tracking.mlflow_store import open_on_training_runs, open_store
 
 if TYPE_CHECKING:
     from rl_lightning.studies.training import Subject
@@ -32,9 +32,7 @@ class ParentRun:
         if run_id is None:
             experiment = self._client.get_experiment_by_name(subject.experiment)
             assert experiment is not None
-            self._client.set_experiment_tag(
-                experiment.experiment_id, "mlflow.experimentKind", "custom_model_development"
-            )
+            open_on_training_runs(self._client, experiment.experiment_id)
             tags = {
                 **{key: subject.tags[key] for key in ("algorithm", "environment")},
                 "study": name,

@@ -1,6 +1,5 @@
 """What a study ends on: a table, files with its rows and curves, and a picture."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rl_lightning.studies.statistics import ScoreStatistics, score_statistics
+from rl_lightning.tracking.tables import write_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,7 @@ def write_rows(path: Path, trials: Trials) -> None:
             row |= {f"{kind}_{name}": value for name, value in known.get(kind, {}).items()}
         row["run_id"] = Path(known.get("folder", "")).name
         rows.append(row)
-    _write(path, rows)
+    write_table(path, rows)
 
 
 def _order(trial: "FrozenTrial") -> tuple[int, int]:
@@ -77,15 +77,7 @@ def write_curves(path: Path, trials: Trials) -> None:
         for trial in trials
         for point in trial.user_attrs.get("curve", [])
     ]
-    _write(path, [{**row, "seconds": round(row["seconds"], 2)} for row in rows])
-
-
-def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    columns = dict.fromkeys(name for row in rows for name in row)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=[*columns])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(path, [{**row, "seconds": round(row["seconds"], 2)} for row in rows])
 
 
 def _curve(trial: "FrozenTrial") -> np.ndarray:

@@ -51,7 +51,7 @@ class Subject(NamedTuple):
     tags: Mapping[str, str]
 
 
-class _InspectingCLI(cli._CLI):
+class _InspectingCLI(cli.CommandLine):
     """Makes and checks all objects, and sends a `Subject` in place of running."""
 
     def __init__(self, connection: Connection, *args: Any, **kwargs: Any) -> None:
@@ -84,7 +84,7 @@ def inspect(connection: Connection, arguments: Sequence[str]) -> None:
         connection.send(errors.getvalue())
 
 
-class _TrialCLI(cli._CLI):
+class _TrialCLI(cli.CommandLine):
     """Adds tags to the MLflow run, and a callback to the Trainer."""
 
     def __init__(

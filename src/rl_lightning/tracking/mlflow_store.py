@@ -34,3 +34,8 @@ def open_store(uri: str, experiment: str, artifact_location: str | None = None) 
             f"MLflow cannot open the store {uri} "
             f"({one_line(str(error))[:200]}): give another tracking_uri"
         ) from error
+
+
+def open_on_training_runs(client: "MlflowClient", experiment_id: str) -> None:
+    """Let MLflow's page of an experiment open on the table of training runs."""
+    client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from rl_lightning.runtime.errors import ConfigurationError, one_line
 from rl_lightning.tracking.metric_sender import MetricSender, Point
-from rl_lightning.tracking.mlflow_store import open_store
+from rl_lightning.tracking.mlflow_store import open_on_training_runs, open_store
 from rl_lightning.tracking.run_description import RunDescription
 
 if TYPE_CHECKING:
@@ -213,10 +213,7 @@ class MLflowTracker(MLFlowLogger):
             self.experiment.update_run(self.run_id, status="RUNNING")
         else:
             super().log_hyperparams(params if self._parameters is None else self._parameters)
-            # MLflow's page then opens on the table of training runs.
-            self.experiment.set_experiment_tag(
-                self.experiment_id, "mlflow.experimentKind", "custom_model_development"
-            )
+            open_on_training_runs(self.experiment, str(self.experiment_id))
         if self._log_system_metrics:
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
