@@ -4,13 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning import LightningModule, Trainer
+from lightning import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from rl_lightning.datamodules.source import SourceDataModule, TrainingDataset, WholeBatchLoader
 from rl_lightning.experience import ExperienceSource, LabelledImages
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.seeding import numpy_stream, stream_seed, torch_stream
+from trainers import quiet
 
 
 class Numbers(SourceDataModule):
@@ -46,16 +47,6 @@ class Seeing(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=1)
 
 
-def trainer(**settings):
-    return Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **{"enable_checkpointing": False, **settings},
-    )
-
-
 def test_an_epoch_is_sized_and_batches_go_on_over_epochs():
     data = Numbers(seed=0)
     loader = data.train_dataloader()
@@ -66,20 +57,20 @@ def test_an_epoch_is_sized_and_batches_go_on_over_epochs():
 
 def test_a_batch_is_made_when_its_update_comes_and_counted_before_it():
     module = Seeing()
-    trainer(max_epochs=2).fit(module, datamodule=Numbers(seed=0))
+    quiet(max_epochs=2).fit(module, datamodule=Numbers(seed=0))
     assert module.seen == [(t, t + 1, t) for t in range(8)]
 
 
 def test_a_checkpoint_inside_an_epoch_counts_the_batches_before_it(tmp_path):
     saving = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=6, save_top_k=-1)
-    trainer(max_epochs=2, enable_checkpointing=True, callbacks=[saving]).fit(
+    quiet(max_epochs=2, enable_checkpointing=True, callbacks=[saving]).fit(
         Seeing(), datamodule=Numbers(seed=0)
     )
     path = tmp_path / "step=6.ckpt"
     assert torch.load(path, weights_only=True)["Numbers"] == {"updates": 6}
 
     module, data = Seeing(), Numbers(seed=0)
-    trainer(max_epochs=3).fit(module, datamodule=data, ckpt_path=path)
+    quiet(max_epochs=3).fit(module, datamodule=data, ckpt_path=path)
     assert module.seen == [(t, t + 1, t) for t in range(6, 12)]
     assert data.state_dict() == {"updates": 12}
 
@@ -102,7 +93,7 @@ def test_without_a_trainer_there_is_one_process():
 
 
 def test_whole_batches_can_be_predicted():
-    predicted = trainer().predict(Seeing(), datamodule=Numbers(seed=0))
+    predicted = quiet().predict(Seeing(), datamodule=Numbers(seed=0))
     assert [batch.item() for batch in predicted] == [0, 1, 2, 3]
 
 
@@ -111,7 +102,7 @@ def test_a_module_of_another_batch_type_is_one_line():
         batch_type = dict
 
     with pytest.raises(ConfigurationError, match="from dict, and Numbers provides") as e:
-        trainer(max_epochs=1).fit(Wrong(), datamodule=Numbers(seed=0))
+        quiet(max_epochs=1).fit(Wrong(), datamodule=Numbers(seed=0))
     assert "\n" not in str(e.value)
 
 

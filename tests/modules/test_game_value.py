@@ -5,26 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning import Trainer
 
 from rl_lightning.cli import main
 from rl_lightning.datamodules.self_play_positions import SelfPlayPositionsDataModule
 from rl_lightning.experience import ScoredPositions
 from rl_lightning.games.board_game import BoardGame
 from rl_lightning.modules.game_value import GameValue
+from trainers import quiet
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "alphago" / "value.yaml"
-
-
-def quiet(**kwargs):
-    return Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **kwargs,
-    )
 
 
 class Fixed(torch.nn.Module):

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning import Trainer
 
 from rl_lightning.cli import main
 from rl_lightning.datamodules.self_play import SelfPlayDataModule
@@ -15,19 +14,9 @@ from rl_lightning.functional.returns import game_advantages
 from rl_lightning.games.board_game import BoardGame
 from rl_lightning.modules.self_play_policy import SelfPlayPolicy
 from rl_lightning.runtime.errors import ConfigurationError
+from trainers import quiet
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs" / "alphago"
-
-
-def quiet(**kwargs):
-    return Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **kwargs,
-    )
 
 
 def make(**options):

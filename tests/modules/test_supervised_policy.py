@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning import Trainer
 
 from rl_lightning.cli import main
 from rl_lightning.datamodules.expert_games import ExpertGamesDataModule
@@ -13,6 +12,7 @@ from rl_lightning.experience import LabelledPositions
 from rl_lightning.games.board_game import BoardGame
 from rl_lightning.modules.supervised_policy import SupervisedPolicy
 from sgf_samples import write_games
+from trainers import quiet
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "alphago" / "supervised.yaml"
 
@@ -25,17 +25,6 @@ def games(tmp_path):
 def make_data(games):
     return ExpertGamesDataModule(
         str(games), batch_size=16, updates_per_epoch=30, validation_share=0.2, test_share=0.2
-    )
-
-
-def quiet(**kwargs):
-    return Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **kwargs,
     )
 
 

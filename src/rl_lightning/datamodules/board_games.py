@@ -41,6 +41,8 @@ class BoardGamesDataModule(SourceDataModule):
 
     Args:
         game: OpenSpiel's name of the game, with parameters.
+        games_per_update: Games that an update plays, on each rank.
+        random_moves: Each training game begins with a number of random moves, drawn from 0 to this.
         updates_per_epoch: Updates between two validations.
         eval_games: Games of a validation, and of each match of a test, over all ranks.
         test_opponents: Opponents of the matches of a test. "start" is the policy at the start of
@@ -67,6 +69,8 @@ class BoardGamesDataModule(SourceDataModule):
     def __init__(
         self,
         game: str,
+        games_per_update: int,
+        random_moves: int,
         updates_per_epoch: int = 50,
         eval_games: int = 200,
         test_opponents: Sequence[Opponent] = (),
@@ -80,11 +84,18 @@ class BoardGamesDataModule(SourceDataModule):
     ) -> None:
         super().__init__(seed)
         require_positive(
-            updates_per_epoch=updates_per_epoch, eval_games=eval_games, predict_games=predict_games
+            games_per_update=games_per_update,
+            updates_per_epoch=updates_per_epoch,
+            eval_games=eval_games,
+            predict_games=predict_games,
         )
+        if random_moves < 0:
+            raise ConfigurationError(f"random_moves is {random_moves}: it must be at least 0")
         self.game = BoardGame(game)
         self.environment = self.game.spec
         self.task = game
+        self.games_per_update = games_per_update
+        self.random_moves = random_moves
         self.updates_per_epoch = updates_per_epoch
         self.eval_games = eval_games
         self.test_opponents = test_opponents

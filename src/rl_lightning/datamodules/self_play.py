@@ -57,22 +57,17 @@ class SelfPlayDataModule(BoardGamesDataModule):
         pool_size: int = 50,
         **game_options: Any,
     ) -> None:
-        super().__init__(game, **game_options)
+        super().__init__(game, games_per_update, random_moves, **game_options)
         self.save_hyperparameters()
         require_positive(
-            games_per_update=games_per_update,
             updates_per_snapshot=updates_per_snapshot,
             pool_size=pool_size,
         )
-        if random_moves < 0:
-            raise ConfigurationError(f"random_moves is {random_moves}: it must be at least 0")
         if games_per_update % 2:
             raise ConfigurationError(
                 f"games_per_update is {games_per_update}, and the policy moves first in half of "
                 "the games: make it an even number"
             )
-        self.games_per_update = games_per_update
-        self.random_moves = random_moves
         self.updates_per_snapshot = updates_per_snapshot
         self.pool_size = pool_size
         self.pool: list[Weights] = []

@@ -61,18 +61,13 @@ class SelfPlayPositionsDataModule(BoardGamesDataModule):
         eval_positions: int = 1_000,
         **game_options: Any,
     ) -> None:
-        super().__init__(game, **game_options)
+        super().__init__(game, games_per_update, random_moves, **game_options)
         self.save_hyperparameters()
         require_positive(
-            games_per_update=games_per_update,
             batch_size=batch_size,
             capacity=capacity,
             eval_positions=eval_positions,
         )
-        if random_moves < 0:
-            raise ConfigurationError(f"random_moves is {random_moves}: it must be at least 0")
-        self.games_per_update = games_per_update
-        self.random_moves = random_moves
         self.batch_size = batch_size
         self.eval_positions = eval_positions
         self.ring = PositionRing(self.environment["observation_shape"], capacity)
