@@ -1,0 +1,81 @@
+"""Batches of board games, and what their modules and datamodules declare."""
+
+from typing import NamedTuple, Protocol, TextIO, runtime_checkable
+
+from torch import Tensor, nn
+
+
+class LabelledPositions(NamedTuple):
+    """Positions of finished games, each with the move that was played and the game's result."""
+
+    observations: Tensor  # [B, C, H, W] bool: planes, from the view of the player to move
+    actions: Tensor  # [B] int64
+    outcomes: Tensor  # [B] float32, for the player to move: 1 for a win, -1 a loss, 0 a draw
+
+
+class SelfPlayGames(NamedTuple):
+    """The moves of the policy in whole games against opponents, game after game."""
+
+    observations: Tensor  # [B, C, H, W] bool: planes, from the view of the policy
+    playable: Tensor  # [B, A] bool: the actions among which the policy chose
+    actions: Tensor  # [B] int64
+    lengths: Tensor  # [N] int64: moves of the policy in each game; their sum is B
+    outcomes: Tensor  # [N] float32, for the policy: 1 for a win, -1 a loss, 0 a draw
+
+
+class ScoredPositions(NamedTuple):
+    """Positions, no two of one game, with the result of their games."""
+
+    observations: Tensor  # [B, C, H, W] bool: planes, from the view of the player to move
+    outcomes: Tensor  # [B] float32, for the player to move: 1 for a win, -1 a loss, 0 a draw
+
+
+class MatchResults(NamedTuple):
+    """Results of this rank's games of a match. Every rank has the same matches."""
+
+    opponent: str  # name of the opponent in the names of metrics
+    outcomes: Tensor  # [N] float64: 1 where the player won, -1 where it lost, 0 for a draw
+
+
+class CheckedMoves(NamedTuple):
+    """The moves of the most probable actions, compared with exact ones; rank 0 has all of them."""
+
+    mistakes: Tensor  # [N] bool: the action is worse than the best one by minimax
+
+
+class RecordedGame(NamedTuple):
+    """One whole board game. Moves without an evaluation have zeros, and the value NaN."""
+
+    game: str  # OpenSpiel's name
+    players: tuple[str, str]  # names, the first to move first
+    actions: Tensor  # [T] int64
+    priors: Tensor  # [T, A] float32: probabilities of the policy before each move
+    visits: Tensor  # [T, A] int64: simulations through each action; zeros without a search
+    values: Tensor  # [T] float64, for the first player: of the search, else of the value network
+    outcome: float  # for the first player
+
+
+@runtime_checkable
+class PlaysBoardGames(Protocol):
+    """A module with networks for board games."""
+
+    policy: nn.Module  # planes [N, C, H, W] to logits [N, A]
+    value: nn.Module  # planes to expected results [N] for the player to move
+
+
+@runtime_checkable
+class RecordsGames(Protocol):
+    """A datamodule that can record board games."""
+
+    def record_game(self, number: int) -> RecordedGame:
+        """Record the game with this number."""
+        ...
+
+
+@runtime_checkable
+class ServesGtp(Protocol):
+    """A datamodule with which `predict` can serve the Go Text Protocol."""
+
+    def serve_gtp(self, commands: TextIO, answers: TextIO) -> None:
+        """Let `predict` answer these commands."""
+        ...

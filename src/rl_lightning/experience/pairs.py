@@ -1,0 +1,88 @@
+"""Compares what a module needs with what a datamodule gives."""
+
+from typing import Any
+
+from lightning import LightningDataModule
+
+from rl_lightning.experience.declarations import (
+    ExperienceSource,
+    GivesTDErrors,
+    HasPriorities,
+    Learner,
+    RepeatsRollouts,
+    ReusesRollouts,
+)
+from rl_lightning.runtime.errors import ConfigurationError
+
+
+def check_pair(module: Any, data: Any) -> None:
+    """Check that a datamodule provides what a module needs.
+
+    A module or datamodule without declarations is not checked.
+
+    Raises:
+        ConfigurationError: If the pair does not fit. The message names a pair that does.
+    """
+    check_batch_types(type(module), type(data))
+    if not isinstance(module, Learner) or not isinstance(data, ExperienceSource):
+        return
+    here, there = type(module).__name__, type(data).__name__
+    prioritised = isinstance(data, HasPriorities) and data.is_prioritised
+    if prioritised and not isinstance(module, GivesTDErrors):
+        raise ConfigurationError(
+            f"{there} has priority_exponent, and {here} gives no TD errors to renew the priorities "
+            "with: leave priority_exponent out"
+        )
+    updates = data.updates_per_rollout if isinstance(data, RepeatsRollouts) else 1
+    if updates > 1 and not (isinstance(module, ReusesRollouts) and module.reuses_rollouts):
+        raise ConfigurationError(
+            f"{here} learns from a rollout once, with the policy that collected it, and {there} "
+            f"gives each rollout in {updates} batches: leave out passes and minibatches"
+        )
+    if module.needs_whole_episodes and not data.gives_whole_episodes:
+        raise ConfigurationError(
+            f"{here} learns from whole episodes, and rollout_length of {there} cuts episodes: "
+            "set episodes_per_update in place of rollout_length"
+        )
+    ours, theirs = getattr(module, "environment", None), getattr(data, "environment", None)
+    if ours is None or theirs is None:
+        return
+    for key, value in theirs.items():
+        if not _equal(ours.get(key), value):
+            raise ConfigurationError(
+                f"{here} was made for {key} {ours.get(key)}, and {there} has {key} {value}: make "
+                f"{here} with the environment of the datamodule (environment=data.environment)"
+            )
+
+
+def check_batch_types(module: type, data: type) -> None:
+    """Compare the declared batch types of two classes, before either is instantiated.
+
+    Raises:
+        ConfigurationError: If they differ. The message names datamodules that fit.
+    """
+    needed, given = getattr(module, "batch_type", None), getattr(data, "batch_type", None)
+    if needed is None or given is None or needed is given:
+        return
+    fitting = sorted(
+        each.__name__
+        for each in _subclasses(LightningDataModule)
+        if getattr(each, "batch_type", None) is needed and not each.__name__.startswith("_")
+    )
+    advice = f"use {' or '.join(fitting)} as data" if fitting else "no datamodule provides these"
+    raise ConfigurationError(
+        f"{module.__name__} learns from {needed.__name__}, and {data.__name__} provides "
+        f"{given.__name__}: {advice}"
+    )
+
+
+def _subclasses(base: type) -> set[type]:
+    direct: set[type] = set(base.__subclasses__())
+    return direct.union(*(_subclasses(each) for each in direct))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    # Tuples become lists in YAML files and in checkpoints, so compare both as lists.
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return [*one] == [*other]
+    return bool(one == other)
