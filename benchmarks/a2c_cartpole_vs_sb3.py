@@ -11,7 +11,6 @@ time. One thread each. Both run each seed in turn.
 """
 
 import argparse
-import csv
 import os
 import statistics
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 
+from rl_lightning.tracking.tables import write_table
 from time_to_goal import TimeToGoal, fit_until, learn_until
 
 GOAL, EPISODES, MOST_STEPS = 475.0, 100, 400_000
@@ -82,10 +82,7 @@ def main() -> None:
                 rows.append(row)
                 print(row, flush=True)
         os.chdir(out.parent)
-    with out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(out, rows)
     medians = {}
     for package in ("rl_lightning", "stable_baselines3"):
         own = [row for row in rows if row["package"] == package]

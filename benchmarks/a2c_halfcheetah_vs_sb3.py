@@ -13,7 +13,6 @@ without a learner are an upper bound on one core for both. The physics alone is 
 """
 
 import argparse
-import csv
 import os
 import statistics
 import subprocess
@@ -24,6 +23,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from rl_lightning.tracking.tables import write_table
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs/a2c/halfcheetah.yaml"
 ROLLOUT_LENGTH = 16
@@ -121,10 +122,7 @@ def main() -> None:
             speed = round(run(arguments.copies, arguments.env_steps))
             rows.append({"who": who, "repeat": repeat, "env_steps_per_second": speed})
             print(rows[-1], flush=True)
-    with arguments.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(arguments.out, rows)
     medians = {
         who: statistics.median(row["env_steps_per_second"] for row in rows if row["who"] == who)
         for who in CONTENDERS

@@ -12,7 +12,6 @@ time of each part.
 """
 
 import argparse
-import csv
 import multiprocessing
 import os
 import statistics
@@ -27,6 +26,7 @@ import torch
 from lightning import Callback
 
 from front_door import run_watched
+from rl_lightning.tracking.tables import write_table
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 NUM_ENVS, WARMUP, CAPACITY, UNTIMED_UPDATES = 8, 1_000, 20_000, 20
@@ -168,10 +168,7 @@ def main() -> None:
                     rows.append({**row, "env_steps_per_second": round(speed, 1)})
                     print(rows[-1], {part: f"{share:.1%}" for part, share in parts.items()})
         os.chdir(out.parent)
-    with out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(out, rows)
     for algorithm in arguments.algorithms:
         speeds = {
             package: statistics.median(

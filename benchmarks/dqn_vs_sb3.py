@@ -10,7 +10,6 @@ rl-baselines3-zoo's settings for CartPole-v1. One thread of torch each. Both run
 """
 
 import argparse
-import csv
 import os
 import statistics
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from rl_lightning.tracking.tables import write_table
 from time_to_goal import TimeToGoal, fit_until, learn_until
 
 GOAL, EPISODES, THREADS = 475.0, 20, 1
@@ -83,10 +83,7 @@ def main() -> None:
                              "seconds": round(seconds, 2), "env_steps": env_steps})  # fmt: skip
                 print(rows[-1], flush=True)
         os.chdir(out.parent)
-    with out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(out, rows)
     medians = {
         name: statistics.median(
             row["seconds"] if row["reached"] else float("inf")

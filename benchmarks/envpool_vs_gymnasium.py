@@ -13,7 +13,6 @@ with another seed. Torch is not used.
 """
 
 import argparse
-import csv
 import statistics
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from gymnasium.vector import VectorEnv
 
 from rl_lightning.environments.envpool import make_pooled
 from rl_lightning.environments.making import EnvironmentMaker
+from rl_lightning.tracking.tables import write_table
 
 ROBOTS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
 Array = npt.NDArray[np.float64]
@@ -127,10 +127,7 @@ def main() -> None:
     for env_id in ROBOTS:
         rows.append(row_of(env_id, arguments.copies, arguments.steps, arguments.repeats))
         print(rows[-1], flush=True)
-    with arguments.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(arguments.out, rows)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,15 @@ def run_watched(watch: Callback, arguments: Sequence[str]) -> None:
     """Run the command with `watch` before all other callbacks; its exit status must be 0."""
     from rl_lightning import cli
 
-    original = cli._CLI.instantiate_trainer
+    original = cli.CommandLine.instantiate_trainer
 
     def with_watch(self: Any, **kwargs: Any) -> Any:
         trainer = original(self, **kwargs)
         trainer.callbacks.insert(0, watch)
         return trainer
 
-    cli._CLI.instantiate_trainer = with_watch  # type: ignore[method-assign]
+    cli.CommandLine.instantiate_trainer = with_watch  # type: ignore[method-assign]
     try:
         assert cli.main([*arguments]) == 0, f"{' '.join(arguments)} failed"
     finally:
-        cli._CLI.instantiate_trainer = original  # type: ignore[method-assign]
+        cli.CommandLine.instantiate_trainer = original  # type: ignore[method-assign]

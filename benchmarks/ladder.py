@@ -12,7 +12,6 @@ Writes ladder.png, runs/ladder_returns.csv and runs/ladder_variance.csv.
 """
 
 import argparse
-import csv
 import os
 import tempfile
 from pathlib import Path
@@ -21,13 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-RUNGS = {
-    "trajectory": "whole trajectory",
-    "reward_to_go": "reward to go",
-    "discounted": "discounted",
-    "moving_average": "− moving average",
-    "value": "− V(s)",
-}
+from recorded import RUNGS
+from rl_lightning.tracking.tables import write_table
+
 CONFIGS = Path(__file__).resolve().parent.parent / "configs/reinforce"
 EPISODES, POINTS = 400, 60
 
@@ -156,10 +151,7 @@ def draw(returns: list[dict[str, Any]], variances: list[dict[str, Any]], path: P
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(path, rows)
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ last policy, and so are ours.
 """
 
 import argparse
-import csv
 import json
 import os
 import re
@@ -22,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from rl_lightning.tracking.tables import write_table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "own_algorithm.md"
 EPISODES = {"cartpole": 100, "halfcheetah": 20}
@@ -106,10 +107,7 @@ def main() -> None:
         for who, train in (("rl_lightning", ours), ("stable_baselines3", theirs)):
             rows.append({"who": who, "seed": seed, **train(arguments.environment, seed)})
             print(rows[-1], flush=True)
-            with arguments.out.open("w", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
+            write_table(arguments.out, rows)
     for column in ("return", "seconds", "cpu_seconds"):
         medians = [
             statistics.median(row[column] for row in rows if row["who"] == who)

@@ -7,6 +7,14 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 Row = dict[str, str]
 Table = list[list[str]]
+# The rungs of the ladder of variance reduction, and what a page calls them.
+RUNGS = {
+    "trajectory": "whole trajectory",
+    "reward_to_go": "reward to go",
+    "discounted": "discounted",
+    "moving_average": "− moving average",
+    "value": "− V(s)",
+}
 
 
 def read(name: str, **wanted: str) -> list[Row]:

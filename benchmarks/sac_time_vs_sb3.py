@@ -12,12 +12,12 @@ update for every step. One thread of torch each. Both run each seed in turn.
 """
 
 import argparse
-import csv
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from rl_lightning.tracking.tables import write_table
 from time_to_goal import TimeToGoal, fit_until, learn_until
 
 GOAL, EPISODES, THREADS, MOST_STEPS = 5_000.0, 5, 1, 80_000
@@ -70,10 +70,7 @@ def main() -> None:
                 rows.append({"package": package, "seed": seed, **result._asdict()})
                 print(rows[-1], flush=True)
         os.chdir(out.parent)
-    with out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(out, rows)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ torch. Both are measured after the warm-up, and run in turn.
 """
 
 import argparse
-import csv
 import os
 import statistics
 import time
@@ -23,6 +22,7 @@ from typing import Any
 from lightning import Callback
 
 from front_door import run_watched
+from rl_lightning.tracking.tables import write_table
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs/sac/halfcheetah.yaml"
 WARMUP, UPDATES, THREADS = 1_000, 1_500, 1
@@ -94,10 +94,7 @@ def main() -> None:
         for who, run in CONTENDERS.items():
             rows.append({"who": who, "repeat": repeat, "env_steps_per_second": round(run(), 1)})
             print(rows[-1], flush=True)
-    with arguments.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(arguments.out, rows)
     base, *rest = (
         statistics.median(row["env_steps_per_second"] for row in rows if row["who"] == who)
         for who in CONTENDERS

@@ -8,7 +8,6 @@ package; several can be compared in one run.
 """
 
 import argparse
-import csv
 import os
 import statistics
 import subprocess
@@ -16,6 +15,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from rl_lightning.tracking.tables import write_table
 
 FIT = (
     *("fit", "--config", "a2c/cartpole", "--trainer.max_steps", "1", "--data.num_envs", "2"),
@@ -75,10 +76,7 @@ def main() -> None:
                         }
                     )
                     print(rows[-1], flush=True)
-    with arguments.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(arguments.out, rows)
     for number, source in enumerate(arguments.source):
         for name in COMMANDS:
             mine = [row for row in rows if row["source"] == number and row["command"] == name]

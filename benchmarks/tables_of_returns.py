@@ -2,7 +2,7 @@
 
 from statistics import fmean, median
 
-from recorded import Table, column, number, read, spread
+from recorded import RUNGS, Table, column, number, read, spread
 from rl_lightning.studies.statistics import score_statistics
 
 
@@ -50,15 +50,6 @@ def cartpole_seeds() -> Table:
             ]
         )
     return table
-
-
-RUNGS = {
-    "trajectory": "whole trajectory",
-    "reward_to_go": "reward to go",
-    "discounted": "discounted",
-    "moving_average": "− moving average",
-    "value": "− V(s)",
-}
 
 
 def ladder_training() -> Table:

@@ -77,7 +77,7 @@ def learn_until(
             if self.num_timesteps % every:
                 return True
             paused = time.perf_counter()
-            reached = evaluate() >= goal
+            reached = bool(evaluate() >= goal)
             now = time.perf_counter()
             seconds = paused - self.start - self.evaluating
             self.result = TimeToGoal(seconds, self.num_timesteps, reached)
