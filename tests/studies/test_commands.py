@@ -95,7 +95,7 @@ def test_ctrl_c_ends_all_runs_and_the_same_command_goes_on(working_folder, store
     started.send_signal(signal.SIGINT)
     _, said = started.communicate(timeout=60)
     assert started.returncode == 130, said
-    assert "go on with: python -m rl_lightning seeds" in said
+    assert "resume it with: python -m rl_lightning seeds" in said
     study = optuna.load_study(study_name="stopped", storage="sqlite:///optuna.db")
     before = [len(trial.user_attrs["curve"]) for trial in study.trials[:2]]
     assert subprocess.run(command, check=True, capture_output=True).returncode == 0
@@ -104,7 +104,7 @@ def test_ctrl_c_ends_all_runs_and_the_same_command_goes_on(working_folder, store
     assert [len(trial.user_attrs["curve"]) for trial in done] == [60, 60]
     assert all(0 < count < 60 for count in before)
     client, _, children = _runs("stopped")
-    assert len(children) == 2, "the runs were begun anew, and not gone on with"
+    assert len(children) == 2, "the runs were started anew, and not resumed"
     for run in children:
         history = client.get_metric_history(run.info.run_id, "val/return")
         assert len({point.step for point in history}) == len(history) == 60

@@ -168,7 +168,7 @@ def test_a_trial_of_a_killed_process_is_begun_again(study_of, monkeypatch):
     test = ["test", "--b", "2", "--seed_everything=9", "--ckpt_path", "last.ckpt"]
     assert runs.begun == [["fit", *common], test]
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
-    assert lines[0] == "waiting for 1 runs that another process began"
+    assert lines[0] == "waiting for 1 runs that another process has started"
 
 
 def test_a_trial_that_was_cut_off_in_its_test_is_not_trained_again(study_of):

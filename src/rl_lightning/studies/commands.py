@@ -41,9 +41,7 @@ def _parser(kind: type[StudyKind]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--processes", **number, help="runs at once (default: cores / num_threads of the runs)"
     )
-    parser.add_argument(
-        "--name", help="name of the study; with that of an earlier study, that study goes on"
-    )
+    parser.add_argument("--name", help="name of the study; the name of an earlier study resumes it")
     parser.add_argument(
         "--storage", default="sqlite:///optuna.db", help="Optuna's storage (default: %(default)s)"
     )
@@ -94,7 +92,7 @@ def _run(kind: StudyKind, command: str) -> int:
         if parent is not None:
             parent.stop()
         again = command if options.name else f"{command} --name {name}"
-        print(f"rl_lightning: stopped, go on with: {again}", file=sys.stderr, flush=True)
+        print(f"rl_lightning: stopped, resume it with: {again}", file=sys.stderr, flush=True)
         return 130
     print("\n".join(["", *kind.finish(study, subject, folder, parent)]))
     return 0

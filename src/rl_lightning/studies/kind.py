@@ -50,7 +50,7 @@ class StudyKind(ABC):
         return {}
 
     def contents(self) -> dict[str, Any]:
-        """What must be equal in a study that is gone on with."""
+        """What must be equal when a study is resumed."""
         return {"kind": self.name, "arguments": [*self.arguments]}
 
     @abstractmethod
@@ -66,7 +66,7 @@ class StudyKind(ABC):
 
     @abstractmethod
     def remaining(self, study: "Study") -> int:
-        """How many trials are still to be begun."""
+        """The number of trials that no process has started yet."""
 
     def test_arguments(self) -> list[str] | None:
         """Arguments of `test`; None is no test."""

@@ -21,7 +21,7 @@ class ParentRun:
         name: Name of the study.
         kind: "seeds" or "sweep".
         command: The command line, which becomes the description.
-        run_id: Id of the run, if the study is gone on with.
+        run_id: Id of the run, if the study is resumed.
     """
 
     def __init__(

@@ -8,13 +8,13 @@ from optuna.trial import FrozenTrial
 
 from rl_lightning.runtime.database_lock import database_lock
 
-# Seconds between two signs of life of a trial. A trial without one for three times as long was cut
-# off, and is begun again from its last checkpoint.
+# Seconds between two heartbeats that a running trial writes to the storage. A trial without one for
+# three times as long was interrupted, and is resumed from its last checkpoint.
 HEARTBEAT = 5
 
 
 def open_storage(address: str) -> RDBStorage:
-    """Open a database in which trials that were cut off are found, and queued again.
+    """Open a database in which interrupted trials are found and queued again.
 
     Args:
         address: SQLAlchemy's address of a database. Several machines need a server, such as

@@ -53,7 +53,7 @@ def open_study(
         name: Its name.
         storage: Address of Optuna's storage, such as sqlite:///optuna.db.
         subject: What it is about.
-        contents: What must be equal in a study that is gone on with.
+        contents: What must be equal when a study is resumed.
         options: Sampler and pruner.
 
     Raises:
@@ -85,7 +85,7 @@ def open_study(
         if before != value:
             raise ConfigurationError(
                 f"the study {name} in {storage} has {key} {before}, and now {value} is given: "
-                "go on with the same ones, or give another --name"
+                "resume it with the same ones, or give another --name"
             )
         study.set_user_attr(key, value)
     return study
@@ -118,7 +118,7 @@ class StudyRunner:
 
         Args:
             num_processes: How many trials run at once.
-            remaining: How many trials are still to be begun.
+            remaining: Gives the number of trials that no process has started yet.
 
         Raises:
             KeyboardInterrupt: If a signal stopped the study. Its runs can be resumed.
@@ -136,7 +136,7 @@ class StudyRunner:
                     )
                 elif running := len(self._running()):
                     if not waits:
-                        self._show(f"waiting for {running} runs that another process began")
+                        self._show(f"waiting for {running} runs that another process has started")
                     waits = True
                     time.sleep(1)
                 else:

@@ -58,7 +58,7 @@ class Sweep(StudyKind):
         """The number of trials that the study does not have yet."""
         from optuna.trial import TrialState
 
-        # A trial that was cut off has failed without an error, and has a successor.
+        # An interrupted trial has failed without an error, and another trial resumes it.
         counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
         known = [
             trial

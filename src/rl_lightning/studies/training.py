@@ -122,7 +122,7 @@ class TrialReporter(Callback):
         self._start = time.perf_counter()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Send the folder, which has the checkpoint that a run that was cut off goes on from."""
+        """Send the folder. An interrupted run is resumed from the checkpoint in it."""
         self._connection.send(("folder", str(run_folder(trainer).absolute())))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

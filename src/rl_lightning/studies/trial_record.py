@@ -55,7 +55,7 @@ class TrialRecord:
         return found
 
     def checkpoint(self) -> str | None:
-        """The checkpoint from which a run that was cut off goes on."""
+        """The checkpoint from which an interrupted run is resumed."""
         folder = self._trial.user_attrs.get("folder")
         path = Path(folder or "", "checkpoints", "last.ckpt")
         return str(path) if folder is not None and path.is_file() else None
