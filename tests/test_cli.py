@@ -142,8 +142,13 @@ def test_predict_writes_a_video_and_a_table_of_steps(trained, working_folder):
     names = {f"greedy-episode-{i}.{kind}" for i in (0, 1) for kind in ("mp4", "csv")}
     assert set(episodes) == names
     rows = episodes["greedy-episode-0.csv"].read_text().splitlines()
-    assert rows[0] == "step,action,reward,return_so_far,value"
-    assert float(rows[-1].split(",")[3]) == len(rows) - 1
+    observation = [f"observation_{i}" for i in range(4)]
+    columns = ["step", *observation, "action", "reward", "return_so_far", "value"]
+    assert rows[0].split(",") == columns
+    assert float(rows[-1].split(",")[columns.index("return_so_far")]) == len(rows) - 1
+    x, velocity, angle, _ = ([float(row.split(",")[i]) for row in rows[1:]] for i in range(1, 5))
+    assert max(map(abs, [x[0], velocity[0], angle[0]])) <= 0.05, "CartPole starts within ±0.05"
+    assert x[1] == pytest.approx(x[0] + 0.02 * velocity[0], abs=1e-6), "CartPole's Euler step"
     assert b"ftyp" in episodes["greedy-episode-0.mp4"].read_bytes()[:16]
 
 

@@ -48,6 +48,20 @@ def test_a_signal_stops_the_run_and_its_message_names_the_checkpoint(
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.parametrize(
+    "options", ["ModelCheckpoint", "{class_path: ModelCheckpoint, init_args: {save_last: true}}"]
+)
+def test_a_signal_stops_a_run_that_has_a_model_checkpoint_of_the_user(
+    options, working_folder, store, monkeypatch, capsys
+):
+    at_update(monkeypatch, 6, lambda agent: os.kill(os.getpid(), signal.SIGINT))
+    assert main([*TINY, "--trainer.callbacks", f"[{options}]"]) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    last = Path(said.split(": ")[2].split(" is the last")[0])
+    assert load_plain(last)["global_step"] == 4
+    assert "Traceback" not in said
+
+
 def test_a_nan_loss_stops_before_it_changes_the_weights(working_folder, store, monkeypatch, capsys):
     at_update(monkeypatch, 6, lambda agent: agent.value_head.weight.data.fill_(torch.nan))
     assert main(TINY) == 1

@@ -3,7 +3,6 @@
 import gc
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
@@ -22,7 +21,8 @@ from rl_lightning.tracking.tables import write_table
 class EpisodeWriter(NeedsCallback, BasePredictionWriter):
     """Writes each episode that `predict` plays as an mp4 and as a CSV with one row per step.
 
-    The files are in the folder `episodes` of the run whose checkpoint is used. During training
+    A row has the observation, unless it is an image, the action, the reward and the value. The
+    files are in the folder `episodes` of the run whose checkpoint is used. During training
     one greedy episode is filmed after every `every_n_epochs` epochs, and the film is sent to
     MLflow as well.
 
@@ -92,17 +92,27 @@ def _film(trainer: Trainer, episode: RecordedEpisode, name: str, number: int = 0
 
 
 def _write_steps(path: Path, episode: RecordedEpisode, values: Tensor) -> None:
-    actions, rewards = episode.rollout.actions[:, 0], episode.rollout.rewards[:, 0]
-    rows: list[dict[str, Any]] = [
-        {"step": step, "action": action, "reward": reward, "return_so_far": total, "value": value}
-        for step, (action, reward, total, value) in enumerate(
-            zip(
-                actions.tolist(),
-                rewards.tolist(),
-                rewards.double().cumsum(0).tolist(),
-                values.tolist(),
-                strict=True,
-            )
-        )
+    rollout = episode.rollout
+    rewards = rollout.rewards[:, 0]
+    columns: dict[str, Tensor] = {
+        **_observation_columns(rollout.observations[:-1, 0]),
+        "action": rollout.actions[:, 0],
+        "reward": rewards,
+        "return_so_far": rewards.double().cumsum(0),
+        "value": values,
+    }
+    values_of_steps = zip(*(column.tolist() for column in columns.values()), strict=True)
+    rows = [
+        {"step": step, **dict(zip(columns, row, strict=True))}
+        for step, row in enumerate(values_of_steps)
     ]
     write_table(path, rows)
+
+
+def _observation_columns(observations: Tensor) -> dict[str, Tensor]:
+    """One column for each number of an observation. Images have none: they are in the film."""
+    if observations.ndim == 1:
+        return {"observation": observations}
+    if observations.ndim == 2:
+        return {f"observation_{i}": column for i, column in enumerate(observations.T)}
+    return {}
