@@ -115,6 +115,31 @@ def test_the_configuration_of_every_command_can_be_read(command, monkeypatch, ca
     assert "class_path" in capsys.readouterr().out
 
 
+# Commands of `fit` that need no file of an earlier run, no games, no MNIST and no second process.
+ALONE = [
+    command
+    for command in ALL
+    if command.startswith("fit ")
+    and not re.search(r"_path|data\.path|model_logger|ram/|strategy", command)
+    if not re.search(r"alphago/(supervised|self_play|value)", command)
+]
+
+
+@pytest.mark.parametrize("command", ALONE)
+def test_every_training_of_the_pages_makes_an_update(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = shlex.split(command.replace("SEED", "1"))
+    name = arguments[arguments.index("--config") + 1]
+    config = ROOT / "configs" / f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    settings = config.read_text()
+    if "warmup_env_steps" in settings:
+        arguments += ["--data.warmup_env_steps", "64", "--data.capacity", "1000"]
+    if "eval_episodes" in settings:
+        arguments += ["--data.eval_episodes", "1", "--data.num_eval_envs", "1"]
+    assert main([*arguments, "--trainer.fast_dev_run", "true"]) == 0, capsys.readouterr().err
+
+
 def test_the_commands_of_the_pages_are_found():
     assert {"README.md", "lecture.md", "results.md", "ram.md"} <= {*ALL.values()}
 
