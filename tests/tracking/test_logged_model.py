@@ -109,7 +109,10 @@ def test_onnx_equals_torch(name, tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     for rows in (inputs, inputs[:1]):
         (found,) = session.run(None, {"observations": rows.numpy()})
-        np.testing.assert_allclose(found, module(rows).detach().numpy(), rtol=1e-4, atol=1e-4)
+        expected = module(rows).detach().numpy()
+        # A small sum of large terms keeps their rounding error: float32 has 1e-7 of the largest.
+        scale = max(100.0, np.abs(expected[np.isfinite(expected)]).max())
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * scale)
 
 
 PREDICT = """
