@@ -120,8 +120,9 @@ ALONE = [
     command
     for command in ALL
     if command.startswith("fit ")
-    and not re.search(r"_path|data\.path|model_logger|ram/|strategy", command)
-    if not re.search(r"alphago/(supervised|self_play|value)", command)
+    and not re.search(
+        r"_path|data\.path|model_logger|strategy|ram/|alphago/(supervised|self_play|value)", command
+    )
 ]
 
 
