@@ -70,7 +70,9 @@ def made(make):
     with torch.no_grad():
         for parameter in module.parameters():  # large ones, so that actions reach their bounds
             if parameter.ndim == 2:
-                parameter.copy_(torch.randn(parameter.shape).to(parameter) / 2)
+                # Scores of several layers would grow to 1e4, where float32 rounds by 1e-3.
+                scale = 0.5 if hasattr(module, "act") else parameter.shape[1] ** -0.5
+                parameter.copy_(torch.randn(parameter.shape).to(parameter) * scale)
     example = module.example_input_array
     shape = (50, *example.shape[1:])
     if example.is_floating_point():
@@ -109,10 +111,7 @@ def test_onnx_equals_torch(name, tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     for rows in (inputs, inputs[:1]):
         (found,) = session.run(None, {"observations": rows.numpy()})
-        expected = module(rows).detach().numpy()
-        # A small sum of large terms keeps their rounding error: float32 has 1e-7 of the largest.
-        scale = max(100.0, np.abs(expected[np.isfinite(expected)]).max())
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * scale)
+        np.testing.assert_allclose(found, module(rows).detach().numpy(), rtol=1e-4, atol=1e-4)
 
 
 PREDICT = """
