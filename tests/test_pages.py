@@ -6,16 +6,15 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from lightning import Trainer
 
+from pages import PAGES, ROOT, all_commands, commands_of, files_of
 from rl_lightning import datamodules, modules
 from rl_lightning.callbacks.defaults import DEFAULT_CALLBACKS
 from rl_lightning.cli import main
 
-ROOT = Path(__file__).parent.parent
 SHORT = {
     "own_algorithm.md": [
         *(
@@ -33,25 +32,6 @@ SHORT = {
         *("--data.eval_episodes", "2", "--data.num_eval_envs", "2"),
     ],
 }
-
-
-PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
-# Pages whose commands need the files on them. They are run, and not only read.
-OWN_FILES = ("own_algorithm.md", "own_environment.md")
-
-
-def files_of(page: str) -> dict[str, str]:
-    """The files of a page by name: fenced blocks whose first line names one."""
-    blocks = re.findall(r"^```\w+ (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    return dict(blocks)
-
-
-def commands_of(page: str) -> list[list[str]]:
-    """The arguments of each command of a page."""
-    joined = page.replace("\\\n", " ")
-    lines = re.findall(r"^    (?:python -m )?rl_lightning (.*)$", joined, re.MULTILINE)
-    inline = re.findall(r"`(fit --config configs/\S+)`", page)
-    return [shlex.split(line, comments=True) for line in [*lines, *inline]]
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -94,14 +74,10 @@ def test_the_scripts_of_from_python_work(tmp_path):
     assert re.search(r"return [\d.]+$", printed_by("play.py", trained[1]).strip())
 
 
-# A command that several pages have is read once.
 ALL = {
-    " ".join(command): name
-    for name, page in PAGES.items()
-    if name not in OWN_FILES
-    for command in commands_of(page)
-    if command[0] in ("fit", "validate", "test", "predict")
-    and not {"…", "<"} & {*" ".join(command)}
+    command: name
+    for command, name in all_commands().items()
+    if command.startswith(("fit", "validate", "test", "predict")) and "…" not in command
 }
 
 
@@ -113,32 +89,6 @@ def test_the_configuration_of_every_command_can_be_read(command, monkeypatch, ca
         main([*arguments, "--print_config"])
     assert ended.value.code in (0, None), capsys.readouterr().err
     assert "class_path" in capsys.readouterr().out
-
-
-# Commands of `fit` that need no file of an earlier run, no games, no MNIST and no second process.
-ALONE = [
-    command
-    for command in ALL
-    if command.startswith("fit ")
-    and not re.search(
-        r"_path|data\.path|model_logger|strategy|ram/|alphago/(supervised|self_play|value)", command
-    )
-]
-
-
-@pytest.mark.parametrize("command", ALONE)
-def test_every_training_of_the_pages_makes_an_update(command, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    arguments = shlex.split(command.replace("SEED", "1"))
-    name = arguments[arguments.index("--config") + 1]
-    config = ROOT / "configs" / f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    settings = config.read_text()
-    if "warmup_env_steps" in settings:
-        arguments += ["--data.warmup_env_steps", "64", "--data.capacity", "1000"]
-    if "eval_episodes" in settings:
-        arguments += ["--data.eval_episodes", "1", "--data.num_eval_envs", "1"]
-    assert main([*arguments, "--trainer.fast_dev_run", "true"]) == 0, capsys.readouterr().err
 
 
 def test_the_commands_of_the_pages_are_found():
