@@ -11,14 +11,10 @@ defaults, with the 10,000 steps of warm-up of rl-baselines3-zoo: one copy, minib
 update for every step. One thread of torch each. Both run each seed in turn.
 """
 
-import argparse
 import os
-import tempfile
 from pathlib import Path
-from typing import Any
 
-from rl_lightning.tracking.tables import write_table
-from time_to_goal import TimeToGoal, fit_until, learn_until
+from time_to_goal import TimeToGoal, compare, fit_until, learn_until
 
 GOAL, EPISODES, THREADS, MOST_STEPS = 5_000.0, 5, 1, 80_000
 CONFIG = Path(__file__).resolve().parent.parent / "configs/sac/halfcheetah.yaml"
@@ -54,24 +50,6 @@ def theirs(seed: int) -> TimeToGoal:
     return learn_until(GOAL, model, evaluate, 10_000, MOST_STEPS)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
-    out = arguments.out.resolve()
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        for seed in range(1, arguments.seeds + 1):
-            for package, run in (("rl_lightning", ours), ("stable_baselines3", theirs)):
-                result = run(seed)
-                rows.append({"package": package, "seed": seed, **result._asdict()})
-                print(rows[-1], flush=True)
-        os.chdir(out.parent)
-    write_table(out, rows)
-
-
 if __name__ == "__main__":
-    main()
+    os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
+    compare(__doc__.splitlines()[0], ours, theirs)

@@ -4,13 +4,18 @@ Time is measured from the first environment step to the first evaluation that re
 time of evaluations is subtracted on both sides, with that of our checkpoints after them.
 """
 
+import argparse
+import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning import Callback
 
 from front_door import run_watched
+from rl_lightning.tracking.tables import write_table
 
 
 class TimeToGoal(NamedTuple):
@@ -87,3 +92,26 @@ def learn_until(
     until = Until()
     model.learn(most_steps, callback=until)
     return until.result
+
+
+def compare(
+    description: str,
+    ours: Callable[[int], TimeToGoal],
+    theirs: Callable[[int], TimeToGoal],
+) -> None:
+    """Run both with each seed of the command line in turn, in an empty folder; write a table."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    out = arguments.out.resolve()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        for seed in range(1, arguments.seeds + 1):
+            for package, run in (("rl_lightning", ours), ("stable_baselines3", theirs)):
+                result = run(seed)
+                rows.append({"package": package, "seed": seed, **result._asdict()})
+                print(rows[-1], flush=True)
+        os.chdir(out.parent)
+    write_table(out, rows)

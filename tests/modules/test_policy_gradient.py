@@ -123,3 +123,18 @@ def test_the_moving_average_does_not_include_its_own_batch() -> None:
     )
     advantages = ((returns - average) * batch.mask).flatten()
     torch.testing.assert_close(second, -(log_probs * advantages).sum() / COPIES)
+
+
+@pytest.mark.parametrize("kind", [A2C, Reinforce])
+def test_the_schedule_sets_the_learning_rates_of_policy_and_critic(kind: type) -> None:
+    def halved(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.StepLR:
+        return torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+
+    settings = {"baseline": "value"} if kind is Reinforce else {}
+    module = make(kind, critic_learning_rate=0.02, lr_scheduler=halved, **settings)
+    both = module.configure_optimizers()
+    before = [group["lr"] for group in both["optimizer"].param_groups]
+    both["optimizer"].step()
+    both["lr_scheduler"].step()
+    assert before == [0.001, 0.02]
+    assert [group["lr"] for group in both["optimizer"].param_groups] == [0.0005, 0.01]

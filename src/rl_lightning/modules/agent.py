@@ -45,7 +45,7 @@ class Agent(Learner):
         normalise_observations: bool = False,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["optimizer"])
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self.environment = environment
         self.example_input_array = example_observations(environment)
         self._add_bounds()

@@ -6,10 +6,9 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.optim import Optimizer
 
 from rl_lightning.experience import EnvironmentSpec, Exploration, Rollout
 from rl_lightning.metrics.logging import is_logging
@@ -57,6 +56,7 @@ class PolicyGradient(Agent):
             between the bounds of an action.
         critic_learning_rate: The lecture's β. With None it is α, the optimizer's `lr`.
         optimizer: Makes the optimizer from the parameters.
+        lr_scheduler: Makes the learning rate's schedule, which is stepped after every epoch.
 
     Raises:
         ConfigurationError: If the network does not fit the observations.
@@ -88,8 +88,10 @@ class PolicyGradient(Agent):
         initial_log_std: float = 0.0,
         critic_learning_rate: float | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(environment, optimizer, normalise_observations)
+        self.lr_scheduler = lr_scheduler
         self.entropy_coefficient = entropy_coefficient
         self.value_coefficient = value_coefficient
         self.normalise_advantages = normalise_advantages
@@ -189,8 +191,8 @@ class PolicyGradient(Agent):
         if self.return_statistics is not None:
             self.return_statistics.update(returns[batch.mask] * self.return_scale)
 
-    def configure_optimizers(self) -> Optimizer:
-        """One optimizer, with the critic's parameters in a separate group."""
+    def configure_optimizers(self) -> Any:
+        """One optimizer, with the critic's parameters in a separate group, and its schedule."""
         critic = [
             parameter
             for module in (self.critic_body, self.value_head)
@@ -204,4 +206,4 @@ class PolicyGradient(Agent):
         if critic:
             rate = self.critic_learning_rate
             groups.append({"params": critic} if rate is None else {"params": critic, "lr": rate})
-        return self.optimizer(groups)
+        return self.with_schedule(self.optimizer(groups), self.lr_scheduler)
