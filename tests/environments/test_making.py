@@ -131,3 +131,18 @@ def test_a_users_own_choice_is_kept(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
     EnvironmentMaker("CartPole-v1").make_rendered().close()
     assert os.environ["MUJOCO_GL"] == "osmesa"
+
+
+def test_rendering_prints_nothing_without_a_screen(tmp_path):
+    code = (
+        "from rl_lightning.environments.making import EnvironmentMaker\n"
+        "for name in ('CartPole-v1', 'FrozenLake-v1'):\n"
+        "    EnvironmentMaker(name).make_rendered().close()\n"
+    )
+    screens = ("DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR", "SDL_VIDEODRIVER")
+    without = {name: value for name, value in os.environ.items() if name not in screens}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=without, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout + done.stderr == ""

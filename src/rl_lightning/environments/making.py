@@ -78,6 +78,9 @@ class EnvironmentMaker:
         if sys.platform == "linux" and "DISPLAY" not in os.environ:
             # By default MuJoCo opens a window, which fails without a screen, so choose EGL.
             os.environ.setdefault("MUJOCO_GL", "egl")
+            if "WAYLAND_DISPLAY" not in os.environ:
+                # pygame looks for a screen, and SDL prints an error line if there is none.
+                os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
         envs = self._make(num_envs=1, render_mode="rgb_array", **mode)
         try:
             envs.reset(seed=0)
