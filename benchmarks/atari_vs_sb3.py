@@ -36,8 +36,8 @@ OURS = {
     f"--data.capacity {CAPACITY} --data.warmup_env_steps {WARMUP} "
     "--data.updates_per_epoch 10000000 --model.optimizer torch.optim.Adam "
     "--model.optimizer.lr 1e-4 --model.optimizer.fused true",
-    "a2c": f"--config {CONFIGS}/a2c/breakout_nature.yaml --data.env_id ALE/Pong-v5 --data.num_envs 16 "
-    "--data.rollout_length 5 --data.updates_per_epoch 10000000",
+    "a2c": f"--config {CONFIGS}/a2c/breakout_nature.yaml --data.env_id ALE/Pong-v5 "
+    "--data.num_envs 16 --data.rollout_length 5 --data.updates_per_epoch 10000000",
 }
 
 

@@ -220,6 +220,28 @@ def test_with_equal_priors_and_rollouts_it_finds_forced_wins(name, moves, best):
     assert action in best
 
 
+@pytest.mark.parametrize("passes", [0, 1])
+def test_rollouts_of_go_do_not_fill_own_eyes(passes):
+    game = BoardGame("go(board_size=4,komi=0.5)")
+    state = game.start()
+    for point in range(1, 15):  # Black lives with the eyes 0 and 15, and White passes
+        game.play(state, point)
+        if point < 14 or passes:
+            game.play(state, 16)
+    rollout = random_rollout(game, np.random.default_rng(0))
+    assert rollout([state] * 20).tolist() == [1.0] * 20
+    assert not state.is_terminal()
+
+
+def test_rollouts_of_go_end_by_two_passes():
+    game = BoardGame("go(board_size=5,komi=0.5)")
+    ends = []
+    game.outcome = lambda state, player: ends.append(game.ending(state)) or 0.0
+    random_rollout(game, np.random.default_rng(0))([game.start() for _ in range(50)])
+    assert len(ends) == 50
+    assert ends.count("rules") > 40
+
+
 def test_with_exact_values_it_loses_no_game_against_the_perfect_player():
     game, rng = BoardGame("tic_tac_toe"), np.random.default_rng(0)
     value_of = minimax_values(game)

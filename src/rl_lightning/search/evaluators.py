@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rl_lightning.games.board_game import BoardGame, State
-from rl_lightning.games.network_player import playable_actions
+from rl_lightning.games.network_player import own_eyes, playable_actions
 
 Array = npt.NDArray[Any]
 
@@ -63,8 +63,12 @@ def network_evaluator(
 def random_rollout(game: BoardGame, generator: np.random.Generator) -> Rollout:
     """Play each position to its end with random moves.
 
-    In games with a pass, a player passes only where no other move is legal.
+    In Go no player fills an own eye, and a player passes only where nothing else is left, so the
+    stones that live at the end are counted. In other games with a pass, a player passes only where
+    no other move is legal.
     """
+    if game.is_go:
+        return _go_rollout(game, generator)
 
     def roll_out(states: Sequence[State]) -> Array:
         results = np.empty(len(states))
@@ -80,5 +84,26 @@ def random_rollout(game: BoardGame, generator: np.random.Generator) -> Rollout:
                 here.apply_action(legal[int(draw * len(legal))])
             results[index] = game.outcome(here, 0)
         return results
+
+    return roll_out
+
+
+def _go_rollout(game: BoardGame, generator: np.random.Generator) -> Rollout:
+    """Rollouts of Go in lock-step, because eyes are found in all positions at once."""
+
+    def roll_out(states: Sequence[State]) -> Array:
+        ends = [state.clone() for state in states]
+        playing = [state for state in ends if not state.is_terminal()]
+        while playing:
+            stones, _, legal, _ = game.pack(playing)
+            board = stones.reshape(-1, *game.board_shape)
+            eyes = own_eyes(board == 1, board == -1).reshape(legal.shape)
+            draws = generator.random(legal.shape) * (legal & ~eyes)
+            # A draw of 0 at the best point: no point is playable.
+            actions = np.where(draws.any(1), draws.argmax(1), game.num_points)
+            for state, action in zip(playing, actions, strict=True):
+                state.apply_action(int(action))
+            playing = [state for state in playing if not state.is_terminal()]
+        return np.array([game.outcome(state, 0) for state in ends])
 
     return roll_out
