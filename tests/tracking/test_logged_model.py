@@ -145,6 +145,7 @@ def test_a_registered_model_acts_like_the_agent_without_this_package(working_fol
     assert model.tags == model.tags | {"algorithm": "a2c", "checkpoint": best.name}
     info = mlflow.models.get_model_info(model.artifact_location)
     assert [str(each.shape) for each in info.signature.inputs] == ["(-1, 4)"]
+    assert [str(each.shape) for each in info.signature.outputs] == ["(-1,)"]
     requirements = Path(model.artifact_location.removeprefix("file://"), "requirements.txt")
     names = {line.partition("==")[0] for line in requirements.read_text().splitlines()}
     assert names == {"mlflow", "torch", "numpy"}
