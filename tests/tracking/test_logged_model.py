@@ -180,6 +180,12 @@ def test_a_tested_checkpoint_becomes_a_version_in_onnx_in_its_run(working_folder
     observations = np.random.default_rng(1).normal(size=(64, 4)).astype(np.float32)
     expected = agent_of(working_folder)(torch.from_numpy(observations))
     assert model.predict(observations)["output"].tolist() == expected.tolist()
+    assert main(["test", *SMALL, "--ckpt_path", "last", *name]) == 0
+    client, found = versions(store, "later")
+    logged = [client.get_logged_model(each.source.removeprefix("models:/")) for each in found]
+    checkpoints = {each.tags["checkpoint"] for each in logged}
+    assert len(checkpoints) == 2
+    assert "last.ckpt" in checkpoints
 
 
 @pytest.mark.parametrize(
