@@ -4,8 +4,10 @@
     python benchmarks/alphago_matches.py <checkpoint> --simulations 200 --level 1
     python benchmarks/alphago_matches.py <checkpoint> --simulations 200 --against policy
 
-Policies draw their moves at temperature 1. Prints one line of results for each checkpoint, with the
-95% interval of Wilson for the part of games won (a draw counts as half).
+Policies draw their moves at temperature 1. With a search, the first four moves of each game are
+drawn from the policy of the first checkpoint, because neither the search nor GNU Go draws its
+moves, and all games would be equal. Prints one line of results for each checkpoint, with the 95%
+interval of Wilson for the part of games won (a draw counts as half).
 """
 
 import argparse
@@ -17,13 +19,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from rl_lightning.games.board_game import BoardGame
+from rl_lightning.games.board_game import BoardGame, State
 from rl_lightning.games.gnugo import GnuGo
 from rl_lightning.games.network_player import network_player
-from rl_lightning.games.playing import Player, play_match
+from rl_lightning.games.playing import Player, drawn_openings, play_match
 from rl_lightning.networks.board import BoardPolicy, BoardValue
 from rl_lightning.runtime.checkpoints import load_plain
 from rl_lightning.search.evaluators import network_evaluator, random_rollout, uniform_evaluator
+from rl_lightning.search.recording import OPENING_MOVES
 from rl_lightning.search.tree_search import TreeSearch
 
 PARTS = ("policy", "value", "rollouts")
@@ -69,8 +72,16 @@ def make_player(networks: Networks, options: argparse.Namespace) -> Player:
         share = 0.0
     rollout = random_rollout(game, np.random.default_rng(options.seed))
     return TreeSearch(
-        game, evaluate, options.simulations, rollout, share, exploration=options.exploration
-    )
+        game, evaluate, options.simulations, rollout, share,
+        exploration=options.exploration, leaves_per_batch=options.leaves_per_batch,
+    )  # fmt: skip
+
+
+def openings(networks: Networks, options: argparse.Namespace) -> list[State]:
+    """First moves that the policy draws, because neither the search nor GNU Go draws its moves."""
+    generator = torch.Generator().manual_seed(options.seed + 2)
+    policy = network_player(networks.game, networks.policy, generator)
+    return drawn_openings(networks.game, policy, options.games, OPENING_MOVES)
 
 
 def interval(part: float, number: int) -> tuple[float, float]:
@@ -89,6 +100,7 @@ def main() -> None:
     parser.add_argument("--level", type=int, default=1, help="of GNU Go")
     parser.add_argument("--simulations", type=int, default=0)
     parser.add_argument("--exploration", type=float, default=5.0)
+    parser.add_argument("--leaves_per_batch", type=int, default=8)
     parser.add_argument("--rollout_share", type=float, default=0.0)
     parser.add_argument("--without", nargs="*", default=(), choices=PARTS)
     parser.add_argument("--seed", type=int, default=0)
@@ -103,7 +115,10 @@ def main() -> None:
             generator = torch.Generator().manual_seed(options.seed + 1)
             opponent = network_player(first.game, first.policy, generator)
         player = make_player(networks, options)
-        outcomes = play_match(networks.game, player, opponent, options.games).outcomes
+        starts = openings(first, options) if options.simulations else None
+        match = play_match(networks.game, player, opponent, options.games, starts)
+        different = len({tuple(state.history()) for state in match.states})
+        outcomes = match.outcomes
         if isinstance(opponent, GnuGo):
             opponent.close()
         part = float((outcomes.mean() + 1) / 2)
@@ -111,7 +126,7 @@ def main() -> None:
         counts = [int((outcomes == sign).sum()) for sign in (1, 0, -1)]
         print(
             f"{path}: won, drawn, lost {counts}, part {part:.1%} [{low:.1%}, {high:.1%}], "
-            f"{time.perf_counter() - start:.0f} s",
+            f"{different} different games, {time.perf_counter() - start:.0f} s",
             flush=True,
         )
 

@@ -9,7 +9,7 @@ from rl_lightning.datamodules.matches import MatchDataset, all_positions, policy
 from rl_lightning.datamodules.self_play import SelfPlayDataModule
 from rl_lightning.experience import CheckedMoves, MatchResults
 from rl_lightning.games.board_game import BoardGame
-from rl_lightning.games.playing import best_actions, minimax_values
+from rl_lightning.games.playing import best_actions, minimax_values, play_match
 from rl_lightning.modules import SelfPlayPolicy
 from rl_lightning.search.tree_search import TreeSearch
 
@@ -62,6 +62,24 @@ def test_outcomes_are_those_of_the_player_on_every_rank(monkeypatch):
         monkeypatch.setattr(data, "policy_player", lambda stream, policy=None: players[stream])  # noqa: B023
         (found,) = MatchDataset(data, "test", ("start",))
         assert found.outcomes.tolist() == [1.0] * 6
+
+
+def test_games_of_the_search_against_gnu_go_differ(monkeypatch):
+    """Neither of the two draws its moves."""
+    data = make(game="go(board_size=4,komi=0.5)", eval_games=8, num_simulations=4)
+    monkeypatch.setattr(
+        data, "gnugo", lambda _: lambda states: [s.legal_actions()[0] for s in states]
+    )
+    games = []
+
+    def kept(*arguments):
+        match = play_match(*arguments)
+        games.extend(tuple(state.history()) for state in match.states)
+        return match
+
+    monkeypatch.setattr(matches, "play_match", kept)
+    (found,) = MatchDataset(data, "test", ("gnugo",))
+    assert len(found.outcomes) == len({*games}) == 8
 
 
 def _is_free(state, action):

@@ -17,11 +17,13 @@ from rl_lightning.games.network_player import PolicyNetwork, network_player
 from rl_lightning.games.playing import (
     Player,
     best_actions,
+    drawn_openings,
     minimax_values,
     perfect_player,
     play_match,
 )
 from rl_lightning.runtime.seeding import numpy_stream
+from rl_lightning.search.recording import OPENING_MOVES
 
 if TYPE_CHECKING:
     from rl_lightning.datamodules.board_games import BoardGamesDataModule
@@ -58,8 +60,9 @@ class MatchDataset(IterableDataset[MatchResults | CheckedMoves]):
             swapped = rank % 2 == 1
             if swapped:
                 first, second = second, first
+            starts = self._openings(games) if name == "gnugo" else None
             try:
-                outcomes = play_match(self.data.game, first, second, games).outcomes
+                outcomes = play_match(self.data.game, first, second, games, starts).outcomes
             finally:
                 for player in (first, second):
                     if isinstance(player, GnuGo):
@@ -82,6 +85,16 @@ class MatchDataset(IterableDataset[MatchResults | CheckedMoves]):
             return player, data.gnugo(f"{stream} opponent")
         rng = numpy_stream(data.seed, rank=data.rank, stream=f"{stream} opponent")
         return player, perfect_player(data.game, rng)
+
+    def _openings(self, games: int) -> list[State] | None:
+        """Openings that the policy draws, if the search plays.
+
+        Neither the search nor GNU Go draws its moves, so all games would be equal without them.
+        """
+        if not self.data.num_simulations:
+            return None
+        policy = self.data.policy_player(f"{self.stage} openings")
+        return drawn_openings(self.data.game, policy, games, OPENING_MOVES)
 
     def _mistakes(self) -> npt.NDArray[np.bool_]:
         if self.data.rank:

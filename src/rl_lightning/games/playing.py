@@ -83,6 +83,24 @@ def random_openings(
     return states
 
 
+def drawn_openings(game: BoardGame, player: Player, num_games: int, num_moves: int) -> list[State]:
+    """Positions after moves of a player against itself, which must not end the game.
+
+    Two players that always answer a position by the same move play different games from them.
+
+    Args:
+        game: The game.
+        player: Draws its moves, such as a policy.
+        num_games: Number of positions.
+        num_moves: Number of moves of each.
+    """
+    states = [game.start() for _ in range(num_games)]
+    for _ in range(num_moves):
+        for state, action in zip(states, player(states), strict=True):
+            game.play(state, action)
+    return states
+
+
 def random_player(game: BoardGame, generator: np.random.Generator) -> Player:
     """A player that draws each legal action with equal probability."""
 
