@@ -1,9 +1,10 @@
-"""Simulations per second of `TreeSearch` and of OpenSpiel's `MCTSBot`, with the same network.
+"""Speed of the search and of self-play, beside OpenSpiel's `MCTSBot` with the same network.
 
     python benchmarks/tree_search.py --game "go(board_size=9,komi=7.5)"
 
-Both search the same positions in one process, so that their ratio does not depend on what else the
-machine does.
+All run in one process, so that their ratios do not depend on what else the machine does. The
+searches have the same positions. Self-play plays games between two copies of the policy, one by
+one and in lock-step.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import torch
 from open_spiel.python.algorithms import mcts
 
 from rl_lightning.games.board_game import BoardGame
+from rl_lightning.games.network_player import network_player
+from rl_lightning.games.playing import play_match
 from rl_lightning.networks.board import BoardPolicy, BoardValue
 from rl_lightning.search.evaluators import network_evaluator
 from rl_lightning.search.tree_search import TreeSearch
@@ -80,6 +83,17 @@ def main():
     bot.mcts_search(midgames(game, 1)[0])
     rate = given.simulations / (time.perf_counter() - start)
     print(f"OpenSpiel's MCTSBot: {rate:,.0f} simulations/s")
+
+    for games in (1, 64):
+        players = [network_player(game, policy, torch.Generator()) for _ in range(2)]
+        start = time.perf_counter()
+        states = play_match(game, *players, games).states
+        seconds = time.perf_counter() - start
+        positions = sum(len(state.history()) for state in states)
+        print(
+            f"self-play, {games} games in lock-step: {games / seconds:.2f} games/s, "
+            f"{positions / seconds:,.0f} positions/s"
+        )
 
 
 if __name__ == "__main__":
