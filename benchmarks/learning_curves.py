@@ -31,8 +31,8 @@ def panel(axes: Any, title: str, lines: Iterable[tuple[str, str, list[Row], str]
 def main() -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3.2), layout="constrained", dpi=100)
-    cartpole, pong, halfcheetah = figure.subplots(1, 3)
+    figure = Figure(figsize=(13, 3.2), layout="constrained", dpi=100)
+    cartpole, pong, breakout, halfcheetah = figure.subplots(1, 4)
     names = {"value": "REINFORCE, V(s)", "trajectory": "REINFORCE, whole trajectory"}
     colours = {"value": "tab:blue", "trajectory": "tab:gray"}
     seeds = sorted({row["seed"] for row in read("ladder_returns")})[:3]
@@ -52,6 +52,11 @@ def main() -> None:
             (run.upper(), colour, read("pong_curves", run=run, metric="val/return"), "value")
             for run, colour in (("dqn", "tab:orange"), ("a2c", "tab:green"))
         ],
+    )
+    panel(
+        breakout,
+        "Breakout from pixels",
+        [("A2C", "tab:green", read("a2c_breakout_curve"), "val_return")],
     )
     panel(
         halfcheetah,

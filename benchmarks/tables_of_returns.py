@@ -214,6 +214,15 @@ def alphago_value() -> Table:
     return table
 
 
+def a2c_breakout() -> Table:
+    table = [["environment steps", "minutes", "training return", "greedy return"]]
+    for row in read("a2c_breakout_curve")[::3]:
+        greedy = f"{number(row['val_return'])} ± {number(row['val_return_std'])}"
+        minutes = number(float(row["seconds"]) / 60)
+        table.append([number(row["env_steps"]), minutes, number(row["train_return"]), greedy])
+    return table
+
+
 TABLES = (
     cartpole_seeds,
     ppo,
@@ -227,4 +236,5 @@ TABLES = (
     alphago_supervised,
     alphago_self_play,
     alphago_value,
+    a2c_breakout,
 )
