@@ -19,7 +19,7 @@ import pytest
 from pages import PAGES, all_commands
 from rl_lightning.__main__ import STUDIES, main
 from rl_lightning.runtime.configurations import find_configuration
-from sgf_samples import SAMPLE
+from sgf_samples import SAMPLE, write_games
 from small_runs import write_mnist
 
 # The flags that shorten a command, by a name that its configuration has.
@@ -65,6 +65,8 @@ def shortened(command: str) -> list[str]:
     flags = [flag for name, short in SHORT.items() if name in settings for flag in short.split()]
     if subcommand in STUDIES:
         flags += ["--seeds" if subcommand == "seeds" else "--trials", "2"]
+    if "board_size=19" in command:
+        flags = ["games_19" if flag == str(SAMPLE) else flag for flag in flags]
     return [subcommand, *map(existing, arguments), *flags]
 
 
@@ -79,6 +81,7 @@ def existing(argument: str) -> str:
 @pytest.mark.parametrize("name", CHAINS)
 def test_the_commands_of_the_pages_run(name, working_folder, monkeypatch, capsys):
     write_mnist(working_folder / "mnist")
+    write_games(working_folder / "games_19", 10, board_size=19)
     space = re.search(r"^```yaml\n# space.yaml.*?\n(.*?)^```", PAGES["seeds.md"], re.M | re.S)
     (working_folder / "space.yaml").write_text(space[1])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{working_folder}/mlflow.db")
