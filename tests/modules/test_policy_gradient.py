@@ -3,6 +3,7 @@
 import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.cli import ReduceLROnPlateau
 
 from rl_lightning.experience import Rollout
 from rl_lightning.modules import A2C, Reinforce
@@ -138,3 +139,10 @@ def test_the_schedule_sets_the_learning_rates_of_policy_and_critic(kind: type) -
     both["lr_scheduler"].step()
     assert before == [0.001, 0.02]
     assert [group["lr"] for group in both["optimizer"].param_groups] == [0.0005, 0.01]
+
+
+def test_a_schedule_on_plateaus_names_its_metric() -> None:
+    def on_plateaus(optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau:
+        return ReduceLROnPlateau(optimizer, monitor="val/return", mode="max")
+
+    assert make(A2C, lr_scheduler=on_plateaus).configure_optimizers()["monitor"] == "val/return"

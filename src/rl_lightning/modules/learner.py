@@ -185,7 +185,10 @@ class Learner(LightningModule):
         """What `configure_optimizers` returns: the optimizer and, if there is one, its schedule."""
         if lr_scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": lr_scheduler(optimizer)}
+        schedule = lr_scheduler(optimizer)
+        # Lightning's ReduceLROnPlateau has the name of a metric, and other schedules have none.
+        monitor = getattr(schedule, "monitor", None)
+        return {"optimizer": optimizer, "lr_scheduler": schedule, "monitor": monitor}
 
     def clipped_apart(self, optimizer: torch.optim.Optimizer) -> Iterable[list[nn.Parameter]]:
         """Groups of parameters. Each is clipped to the Trainer's `gradient_clip_val` separately."""
