@@ -10,17 +10,13 @@ and is evaluated every 4,000 steps by the same code. Environment steps per secon
 time. One thread each. Both run each seed in turn.
 """
 
-import argparse
-import os
 import statistics
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rl_lightning.tracking.tables import write_table
-from time_to_goal import TimeToGoal, fit_until, learn_until
+from time_to_goal import TimeToGoal, compare, fit_until, learn_until
 
 GOAL, EPISODES, MOST_STEPS = 475.0, 100, 400_000
 CONFIG = Path(__file__).resolve().parent.parent / "configs/a2c/cartpole.yaml"
@@ -59,30 +55,17 @@ def theirs(seed: int) -> TimeToGoal:
     return learn_until(GOAL, model, evaluate, 4_000, MOST_STEPS)
 
 
+def columns(result: TimeToGoal) -> dict[str, Any]:
+    return {
+        "solved": result.reached,
+        "seconds": round(result.seconds, 2),
+        "env_steps": result.env_steps,
+        "env_steps_per_second": round(result.env_steps / result.seconds),
+    }
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    out = arguments.out.resolve()
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        for seed in range(1, arguments.seeds + 1):
-            for package, run in (("rl_lightning", ours), ("stable_baselines3", theirs)):
-                seconds, env_steps, solved = run(seed)
-                row = {
-                    "package": package,
-                    "seed": seed,
-                    "solved": solved,
-                    "seconds": round(seconds, 2),
-                    "env_steps": env_steps,
-                    "env_steps_per_second": round(env_steps / seconds),
-                }
-                rows.append(row)
-                print(row, flush=True)
-        os.chdir(out.parent)
-    write_table(out, rows)
+    rows = compare(__doc__.splitlines()[0], ours, theirs, columns, seeds=5)
     medians = {}
     for package in ("rl_lightning", "stable_baselines3"):
         own = [row for row in rows if row["package"] == package]

@@ -72,9 +72,8 @@ def make_player(networks: Networks, options: argparse.Namespace) -> Player:
         share = 0.0
     rollout = random_rollout(game, np.random.default_rng(options.seed))
     return TreeSearch(
-        game, evaluate, options.simulations, rollout, share,
-        exploration=options.exploration, leaves_per_batch=options.leaves_per_batch,
-    )  # fmt: skip
+        game, evaluate, options.simulations, rollout, share, exploration=options.exploration
+    )
 
 
 def openings(networks: Networks, options: argparse.Namespace) -> list[State]:
@@ -100,7 +99,6 @@ def main() -> None:
     parser.add_argument("--level", type=int, default=1, help="of GNU Go")
     parser.add_argument("--simulations", type=int, default=0)
     parser.add_argument("--exploration", type=float, default=5.0)
-    parser.add_argument("--leaves_per_batch", type=int, default=8)
     parser.add_argument("--rollout_share", type=float, default=0.0)
     parser.add_argument("--without", nargs="*", default=(), choices=PARTS)
     parser.add_argument("--seed", type=int, default=0)

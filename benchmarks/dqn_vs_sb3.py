@@ -9,16 +9,13 @@ how time is measured. Ours is
 rl-baselines3-zoo's settings for CartPole-v1. One thread of torch each. Both run each seed in turn.
 """
 
-import argparse
-import os
 import statistics
-import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from rl_lightning.tracking.tables import write_table
-from time_to_goal import TimeToGoal, fit_until, learn_until
+from time_to_goal import TimeToGoal, compare, fit_until, learn_until
 
 GOAL, EPISODES, THREADS = 475.0, 20, 1
 CONFIG = Path(__file__).resolve().parent.parent / "configs/dqn/cartpole.yaml"
@@ -67,23 +64,16 @@ def theirs(seed: int) -> TimeToGoal:
     )
 
 
+def columns(result: TimeToGoal) -> dict[str, Any]:
+    return {
+        "reached": result.reached,
+        "seconds": round(result.seconds, 2),
+        "env_steps": result.env_steps,
+    }
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    out = arguments.out.resolve()
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        for seed in range(1, arguments.seeds + 1):
-            for name, run in (("rl_lightning", ours), ("stable_baselines3", theirs)):
-                seconds, env_steps, reached = run(seed)
-                rows.append({"package": name, "seed": seed, "reached": reached,
-                             "seconds": round(seconds, 2), "env_steps": env_steps})  # fmt: skip
-                print(rows[-1], flush=True)
-        os.chdir(out.parent)
-    write_table(out, rows)
+    rows = compare(__doc__.splitlines()[0], ours, theirs, columns, seeds=5)
     medians = {
         name: statistics.median(
             row["seconds"] if row["reached"] else float("inf")

@@ -98,10 +98,23 @@ def compare(
     description: str,
     ours: Callable[[int], TimeToGoal],
     theirs: Callable[[int], TimeToGoal],
-) -> None:
-    """Run both with each seed of the command line in turn, in an empty folder; write a table."""
+    columns: Callable[[TimeToGoal], dict[str, Any]] = TimeToGoal._asdict,
+    seeds: int = 1,
+) -> list[dict[str, Any]]:
+    """Run both with each seed of the command line in turn, in an empty folder, and write a table.
+
+    Args:
+        description: Of the benchmark.
+        ours: Trains with a seed.
+        theirs: Trains with a seed.
+        columns: Makes the columns of a row beside `package` and `seed`.
+        seeds: Default number of seeds.
+
+    Returns:
+        The rows of the table.
+    """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     out = arguments.out.resolve()
@@ -110,8 +123,8 @@ def compare(
         os.chdir(folder)
         for seed in range(1, arguments.seeds + 1):
             for package, run in (("rl_lightning", ours), ("stable_baselines3", theirs)):
-                result = run(seed)
-                rows.append({"package": package, "seed": seed, **result._asdict()})
+                rows.append({"package": package, "seed": seed, **columns(run(seed))})
                 print(rows[-1], flush=True)
         os.chdir(out.parent)
     write_table(out, rows)
+    return rows

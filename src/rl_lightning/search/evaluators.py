@@ -63,9 +63,9 @@ def network_evaluator(
 def random_rollout(game: BoardGame, generator: np.random.Generator) -> Rollout:
     """Play each position to its end with random moves.
 
-    In Go no player fills an own eye, and a player passes only where nothing else is left, so the
-    stones that live at the end are counted. In other games with a pass, a player passes only where
-    no other move is legal.
+    In Go no player fills an own eye, because this kills living groups, and a player passes only if
+    no other move is left. In other games with a pass, a player passes only if no other move is
+    legal.
     """
     if game.is_go:
         return _go_rollout(game, generator)
@@ -99,7 +99,7 @@ def _go_rollout(game: BoardGame, generator: np.random.Generator) -> Rollout:
             board = stones.reshape(-1, *game.board_shape)
             eyes = own_eyes(board == 1, board == -1).reshape(legal.shape)
             draws = generator.random(legal.shape) * (legal & ~eyes)
-            # A draw of 0 at the best point: no point is playable.
+            # A row without a draw above 0 has no playable point, so the player passes.
             actions = np.where(draws.any(1), draws.argmax(1), game.num_points)
             for state, action in zip(playing, actions, strict=True):
                 state.apply_action(int(action))
