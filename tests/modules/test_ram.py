@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from rl_lightning.functional.attention import baseline_loss, gaussian_log_prob, reinforce_loss
+from rl_lightning.functional.attention import (
+    answer_rewards,
+    baseline_loss,
+    gaussian_log_prob,
+    reinforce_loss,
+)
 from rl_lightning.modules.image_classifiers import error_and_standard_error
 from rl_lightning.modules.ram import RecurrentAttentionModel
 from rl_lightning.networks.glimpse import share_of_pixels_seen
@@ -86,6 +92,14 @@ def test_baseline_loss_by_hand() -> None:
     assert loss.item() == pytest.approx((0.25 + 0 + 0 + 0.25) / 4)
 
 
+def test_answer_rewards_by_hand() -> None:
+    probabilities = torch.tensor([[[0.5, 0.5], [0.9, 0.1]], [[0.2, 0.8], [0.99, 0.01]]])
+    rewards = answer_rewards(probabilities.log(), torch.tensor([0, 1]))
+    expected = [[math.log(0.5), math.log(0.1)], [math.log(0.2), -3.0]]
+    torch.testing.assert_close(rewards, torch.tensor(expected))
+    assert not answer_rewards(probabilities.requires_grad_(), torch.tensor([0, 1])).requires_grad
+
+
 @pytest.mark.parametrize("lstm", [False, True])
 def test_the_cross_entropy_trains_all_but_locator_and_baseline(
     lstm: bool, batch: tuple[Tensor, Tensor]
@@ -120,11 +134,15 @@ def test_reinforce_trains_only_the_locator_and_its_baseline_loss_only_the_baseli
 
 @pytest.mark.usefixtures("_without_a_trainer")
 @pytest.mark.parametrize("num_samples", [1, 4])
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("reward", ["final", "each_glimpse"])
 def test_the_locators_gradient_is_the_hand_computed_reinforce_estimate(
-    num_samples: int, batch: tuple[Tensor, Tensor]
+    reward: str, relative: bool, num_samples: int, batch: tuple[Tensor, Tensor]
 ) -> None:
-    """1/N Σ_n Σ_t (l − μ_t)/σ² · ∂μ_t/∂θ · (R − b_t), with l before the clamp."""
-    model = make(num_samples=num_samples, std=0.9)  # so large that many locations are clamped
+    """1/N Σ_n Σ_t (l − μ_t)/σ² · ∂μ_t/∂θ · (R_t − b_t) − c ∂|μ_t − l|²/∂θ, l before the clamp."""
+    # σ is so large that many locations are clamped.
+    settings = {"reward": reward, "relative_locations": relative, "move_cost": 0.7}
+    model = make(num_samples=num_samples, std=0.9, **settings)
     images, labels = batch
     loss, right, _ = model.training_loss(images, labels)
     loss.backward()
@@ -133,32 +151,78 @@ def test_the_locators_gradient_is_the_hand_computed_reinforce_estimate(
     model.zero_grad()
     generator = stream()
     rows = torch.arange(8).repeat(num_samples)
+    classes = labels[rows]
     padded = model.sensor.pad(images)
     offsets = 0.9 * torch.randn(3, len(rows), 2, generator=generator)
-    sample, state = offsets[0], None
-    by_hand = torch.zeros_like(learned)
-    clamped = 0
-    for noise in offsets[1:]:
-        location = sample.clamp(-1, 1)
+    location, before = offsets[0].clamp(-1, 1), torch.zeros(len(rows), 2)
+    state, steps = None, []
+    for noise in (*offsets[1:], None):
         glimpse = model.sensor(padded, location, rows).flatten(1)
         with torch.no_grad():
-            state = model.core(model.glimpse_network(glimpse, location), state)
-            baseline = model.baseline(state[0]).squeeze(-1)
-        mean = model.locator(state[0])
-        sample = mean.detach() + noise
-        clamped += int((sample.abs() > 1).sum())
-        score = noise / 0.9**2 * (right.float() - baseline)[:, None]
-        flat = torch.autograd.grad(mean, list(model.locator.parameters()), score)
+            where = location - before if relative else location
+            state = model.core(model.glimpse_network(glimpse, where), state)
+            log_p = model.classifier(state[0]).log_softmax(-1)[torch.arange(len(rows)), classes]
+            baseline = model.baseline(state[0])
+        if reward == "each_glimpse":
+            baseline = baseline[torch.arange(len(rows)), classes, None]
+        steps.append((state[0], location, noise, log_p.clamp(min=-3), baseline.squeeze(-1)))
+        if noise is not None:
+            mean = model.locator(state[0]).detach() + (location if relative else 0)
+            before, location = location, (mean + noise).clamp(-1, 1)
+    by_hand = torch.zeros_like(learned)
+    for (hidden, location, noise, _, baseline), (*_, log_p, _) in pairwise(steps):
+        output = model.locator(hidden)
+        mean = output + location if relative else output
+        returns = log_p if reward == "each_glimpse" else right.float()
+        score = noise / 0.9**2 * (returns - baseline)[:, None]
+        score -= 0.7 * 2 * (mean - location).detach()
+        flat = torch.autograd.grad(output, list(model.locator.parameters()), score)
         by_hand += torch.cat([gradient.flatten() for gradient in flat]) / len(rows)
-    assert clamped > 0
+    assert any((location.abs() == 1).any() for _, location, *_ in steps)
     torch.testing.assert_close(learned, -by_hand, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.usefixtures("_without_a_trainer")
-def test_the_compiled_rollout_is_the_same_model(batch: tuple[Tensor, Tensor]) -> None:
+def test_answers_after_each_glimpse_train_the_classifier_and_the_baseline_of_the_right_class(
+    batch: tuple[Tensor, Tensor],
+) -> None:
+    model = make(reward="each_glimpse")
+    images, labels = batch
+    model.training_loss(images, labels)[0].backward()
+    of_classifier, of_baseline = gradients(model, "classifier"), gradients(model, "baseline")
+    model.zero_grad()
+    path = model.look(images, generator=stream(), every_step=True)
+    first, second, last = (F.cross_entropy(logits, labels) for logits in path.logits)
+    (last + 0.2 * (first + second) / 2).backward(retain_graph=True)
+    torch.testing.assert_close(of_classifier, gradients(model, "classifier"))
+    rewards = answer_rewards(path.logits[1:], labels)
+    errors = path.baselines[:, torch.arange(8), labels] - rewards
+    errors.square().mean().backward()
+    torch.testing.assert_close(of_baseline, gradients(model, "baseline"))
+
+
+@pytest.mark.usefixtures("_without_a_trainer")
+@pytest.mark.parametrize("location_policy", ["learned", "random"])
+@pytest.mark.parametrize("num_glimpses", [1, 2])
+def test_answers_after_each_glimpse_are_for_any_number_and_policy(
+    num_glimpses: int, location_policy: str, batch: tuple[Tensor, Tensor]
+) -> None:
+    settings = {"location_policy": location_policy, "reward": "each_glimpse", "move_cost": 0.1}
+    model = make(num_glimpses=num_glimpses, **settings)
+    loss, _, figures = model.training_loss(*batch)
+    loss.backward()
+    assert gradients(model, "classifier").abs().sum() > 0
+    assert ("squared_moves" in figures) == (location_policy == "learned" and num_glimpses == 2)
+
+
+@pytest.mark.usefixtures("_without_a_trainer")
+@pytest.mark.parametrize("settings", [{}, {"reward": "each_glimpse", "relative_locations": True}])
+def test_the_compiled_rollout_is_the_same_model(
+    settings: dict[str, object], batch: tuple[Tensor, Tensor]
+) -> None:
     losses, learned = [], []
     for compiled in (False, True):
-        model = make(compiled=compiled)
+        model = make(compiled=compiled, **settings)
         model.setup("fit")
         loss, _, _ = model.training_loss(*batch)
         loss.backward()
@@ -223,6 +287,15 @@ def test_random_and_centre_policies_have_the_right_locations(batch: tuple[Tensor
         loss.backward()
         assert figures == {}
         assert gradients(model, "locator").abs().sum() == 0
+
+
+def test_the_glimpse_network_and_the_core_have_their_sizes() -> None:
+    model = make(glimpse_hidden_size=5, hidden_size=7)
+    network = model.glimpse_network
+    assert network.what.weight.shape == (5, 16)
+    assert network.where.weight.shape == (5, 2)
+    assert network.merge.weight.shape == (7, 10)
+    assert model.core.from_hidden.weight.shape == (7, 7)
 
 
 def test_share_of_pixels_seen_counts_overlaps_once_and_no_pixels_outside() -> None:

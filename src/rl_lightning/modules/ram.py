@@ -13,14 +13,21 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from rl_lightning.experience import LabelledImages
-from rl_lightning.functional.attention import baseline_loss, gaussian_log_prob, reinforce_loss
+from rl_lightning.functional.attention import (
+    answer_rewards,
+    answers_loss,
+    baseline_loss,
+    gaussian_log_prob,
+    of_right_class,
+    reinforce_loss,
+)
 from rl_lightning.modules.image_classifiers import ImageClassifier
 from rl_lightning.networks.bodies import FullPrecisionLinear
 from rl_lightning.networks.glimpse import (
+    ClassBaseline,
     CoreState,
     GlimpseNetwork,
     GlimpsePath,
@@ -59,11 +66,15 @@ class RecurrentAttentionModel(ImageClassifier):
         std: float = 0.1,
         std_end: float | None = None,
         num_samples: int = 1,
+        reward: Literal["final", "each_glimpse"] = "final",
+        relative_locations: bool = False,
+        move_cost: float = 0.0,
         location_policy: LocationPolicy = "learned",
         first_location: Literal["centre", "uniform"] = "centre",
         initial_weights: InitialWeights = "torch",
         lstm: bool = False,
         hidden_size: int = 256,
+        glimpse_hidden_size: int = 128,
         compiled: bool = False,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -79,6 +90,15 @@ class RecurrentAttentionModel(ImageClassifier):
             std: σ of the location policy N(μ_t, σ² I); locations are in [−1, 1].
             std_end: σ in the last epoch, to which it changes linearly; None keeps it constant.
             num_samples: M, the rollouts of each image in training.
+            reward: "final" is the paper's: all locations of a rollout have the return 1 if the last
+                answer is right, else 0. With "each_glimpse" the model answers after every glimpse,
+                and the return of a location is the log-probability of the right class in the answer
+                after it. The earlier answers enter the loss too, and the baseline depends on the
+                right class, which the locator does not see.
+            relative_locations: Whether the locator's output is added to the location of the last
+                glimpse, and the glimpse network gets the difference of the last two locations.
+                The paper's locations are not relative.
+            move_cost: Weight of a rollout's Σ |μ_{t+1} − l_t|² in the loss. The paper has none.
             location_policy: "learned" is the model. The others are for comparison: "random" draws
                 every location uniformly, and "centre" always looks at the centre.
             first_location: "centre" draws l_1 from N(0, σ² I), as if μ_1 were 0; "uniform"
@@ -88,6 +108,8 @@ class RecurrentAttentionModel(ImageClassifier):
                 as He et al. (2015). It is needed for many glimpses at large images.
             lstm: Whether to use an LSTM core in place of the paper's ReLU core.
             hidden_size: Units of the core and of the glimpse network's output.
+            glimpse_hidden_size: Units of each of the glimpse network's two hidden layers, that of
+                the patches and that of the location.
             compiled: Whether to train with `torch.compile`. Training is then a third faster, but
                 its start takes a minute longer. It needs a C++ compiler.
             optimizer: Makes the optimizer from the parameters.
@@ -112,12 +134,15 @@ class RecurrentAttentionModel(ImageClassifier):
         self.std: Tensor  # a buffer in the checkpoint, so that a test uses the σ of training
         self.register_buffer("std", torch.tensor(std))
         self.num_samples = num_samples
+        self.reward = reward
+        self.relative_locations = relative_locations
+        self.move_cost = move_cost
         self.location_policy = location_policy
         self.first_location = first_location
         self.compiled = compiled
         self.sensor = GlimpseSensor(image_shape, glimpse_size, num_scales)
         self.glimpse_network = GlimpseNetwork(
-            self.sensor.num_features, output_size=hidden_size, initial_weights=initial_weights
+            self.sensor.num_features, glimpse_hidden_size, hidden_size, initial_weights
         )
         self.core = (
             LSTMCore(hidden_size, hidden_size)
@@ -126,13 +151,17 @@ class RecurrentAttentionModel(ImageClassifier):
         )
         self.locator = Locator(hidden_size)
         self.classifier = nn.Linear(hidden_size, num_classes)
-        self.baseline = FullPrecisionLinear(hidden_size, 1)
+        self.baseline = (
+            ClassBaseline(hidden_size, num_classes)
+            if reward == "each_glimpse"
+            else FullPrecisionLinear(hidden_size, 1)
+        )
         if location_policy != "learned" or num_glimpses == 1:
             # These networks get no gradients, and DistributedDataParallel would wait for them.
             self.locator.requires_grad_(False)
             self.baseline.requires_grad_(False)
         self.pixels_seen = MeanMetric()
-        self.training_rollout: Callable[[Tensor, Tensor], GlimpsePath] = self.roll_out
+        self.training_rollout: Callable[[Tensor, Tensor, bool], GlimpsePath] = self.roll_out
         self.evaluation_generator: torch.Generator | None = None
 
     def look(
@@ -189,15 +218,18 @@ class RecurrentAttentionModel(ImageClassifier):
         padded = self.sensor.pad(images)
         rows = torch.arange(images.shape[0], device=images.device)
         rows = rows.repeat(offsets.shape[1] // images.shape[0])
-        location = offsets[0].clamp(-1, 1)
+        location = origin = offsets[0].clamp(-1, 1)
         state: CoreState | None = None
         locations, hiddens, means, samples = [location], [], [], []
         for t in range(self.num_glimpses):
             glimpse = self.sensor(padded, location, rows).flatten(1)
-            state = self.core(self.glimpse_network(glimpse, location), state)
+            seen_at = location - origin if self.relative_locations and t else location
+            state = self.core(self.glimpse_network(glimpse, seen_at), state)
             hiddens.append(state[0])
             if t + 1 < self.num_glimpses:  # no glimpse follows the last one
                 mean = self.locator(state[0].detach())
+                if self.relative_locations:
+                    mean, origin = mean + location, location
                 learned = self.location_policy == "learned"
                 sample = mean.detach() + offsets[t + 1] if learned else offsets[t + 1]
                 location = sample.clamp(-1, 1)
@@ -207,10 +239,12 @@ class RecurrentAttentionModel(ImageClassifier):
         logits = self.classifier(torch.stack(hiddens if every_step else hiddens[-1:]))
         if not means:
             none = logits.new_zeros(0, len(rows))
-            return GlimpsePath(torch.stack(locations), logits, none, none)
+            return GlimpsePath(torch.stack(locations), logits, none, none, none)
         baselines = self.baseline(torch.stack(hiddens[:-1]).detach()).squeeze(-1)
-        log_probs = gaussian_log_prob(torch.stack(samples), torch.stack(means), self.std)
-        return GlimpsePath(torch.stack(locations), logits, log_probs, baselines)
+        stacked, all_means = torch.stack(locations), torch.stack(means)
+        log_probs = gaussian_log_prob(torch.stack(samples), all_means, self.std)
+        moves = (all_means - stacked[:-1]).square().sum(-1)
+        return GlimpsePath(stacked, logits, log_probs, baselines, moves)
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits [B, K] of images [B, C, H, W] with the mean policy, M = 1."""
@@ -223,19 +257,25 @@ class RecurrentAttentionModel(ImageClassifier):
         offsets = self.draw_offsets(
             self.num_samples * len(images), self.random_stream("ram locations")
         )
-        path = self.training_rollout(images, offsets)
-        logits, labels = path.logits[-1], labels.repeat(self.num_samples)
-        right = logits.detach().argmax(-1) == labels
-        rewards = right.float()
-        loss = F.cross_entropy(logits, labels)
+        every_answer = self.reward == "each_glimpse"
+        path = self.training_rollout(images, offsets, every_answer)
+        labels = labels.repeat(self.num_samples)
+        right = path.logits[-1].detach().argmax(-1) == labels
+        loss = answers_loss(path.logits, labels)
         figures: dict[str, Tensor] = {}
         if self.location_policy == "learned" and self.num_glimpses > 1:
-            reinforce = reinforce_loss(path.log_probs, rewards, path.baselines)
-            baseline = baseline_loss(path.baselines, rewards)
-            loss = loss + reinforce + baseline
+            returns, baselines = right.float(), path.baselines
+            if every_answer:
+                returns = answer_rewards(path.logits[1:], labels)
+                baselines = of_right_class(baselines, labels)
+            reinforce = reinforce_loss(path.log_probs, returns, baselines)
+            baseline = baseline_loss(baselines, returns)
+            moves = path.moves.sum(0).mean()
+            loss = loss + reinforce + baseline + self.move_cost * moves
             figures = {
                 "reinforce_loss": reinforce.detach(),
                 "baseline_loss": baseline.detach(),
+                "squared_moves": moves.detach(),
             }
         return loss, right, figures
 

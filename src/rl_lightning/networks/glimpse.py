@@ -201,6 +201,24 @@ class Locator(nn.Module):
         return torch.tanh(self.mean(self.hidden(hidden).relu_()))
 
 
+class ClassBaseline(nn.Module):
+    """b_t for each class that may be the right one: the return that h_t lets expect for it.
+
+    A baseline may depend on the label, because neither the label nor h_t depends on the location
+    that is drawn after it.
+    """
+
+    def __init__(self, hidden_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(hidden_size, 128)
+        self.returns = FullPrecisionLinear(128, num_classes)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map h_t [..., hidden_size] → b_t [..., K]."""
+        returns: Tensor = self.returns(self.hidden(hidden).relu_())
+        return returns
+
+
 LocationPolicy = Literal["learned", "random", "centre"]
 
 
@@ -210,7 +228,10 @@ class GlimpsePath(NamedTuple):
     locations: Tensor  # [T, N, 2] in [−1, 1]
     logits: Tensor  # [T, N, K] after each glimpse; in training the last only, [1, N, K]
     log_probs: Tensor  # [T − 1, N] of the unclamped locations l_2 … l_T
-    baselines: Tensor  # [T − 1, N]: predicted reward before each of l_2 … l_T was drawn
+    # [T − 1, N]: the return predicted before each of l_2 … l_T was drawn; [T − 1, N, K] if it was
+    # predicted for each class.
+    baselines: Tensor
+    moves: Tensor  # [T − 1, N]: |μ_{t+1} − l_t|²
 
 
 class GlimpseTrace(NamedTuple):
