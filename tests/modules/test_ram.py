@@ -325,7 +325,8 @@ def test_the_locator_is_clipped_apart_from_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    "argument", [{"num_glimpses": 0}, {"num_samples": 0}, {"std": 0.0}, {"std_end": 0.0}]
+    "argument",
+    [{"num_glimpses": 0}, {"num_samples": 0}, {"std": 0.0}, {"std_end": 0.0}, {"move_cost": -0.1}],
 )
 def test_invalid_settings_are_refused_in_one_line(argument: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match="RAM needs") as error:

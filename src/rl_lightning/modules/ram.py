@@ -124,10 +124,11 @@ class RecurrentAttentionModel(ImageClassifier):
         super().__init__(image_shape, num_classes, optimizer, lr_scheduler, protocols)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         std_end = std if std_end is None else std_end
-        if num_glimpses < 1 or num_samples < 1 or min(std, std_end) <= 0:
+        if num_glimpses < 1 or num_samples < 1 or min(std, std_end) <= 0 or move_cost < 0:
             raise ConfigurationError(
-                f"RAM needs num_glimpses and num_samples of at least 1, and std and std_end above "
-                f"0, not {num_glimpses}, {num_samples}, {std} and {std_end}"
+                f"RAM needs num_glimpses and num_samples of at least 1, std and std_end above "
+                f"0, and move_cost of at least 0, not {num_glimpses}, {num_samples}, {std}, "
+                f"{std_end} and {move_cost}"
             )
         self.num_glimpses = num_glimpses
         self.std_range = (std, std_end)
