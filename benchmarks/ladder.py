@@ -1,14 +1,14 @@
-"""REINFORCE's variance reduction, setting by setting, as a picture and two tables.
+"""REINFORCE's variance reduction, setting by setting, as a picture and a table.
 
-    python benchmarks/ladder.py --seeds 5 --out docs
+    python benchmarks/ladder.py --out docs
 
-Trains each of `configs/reinforce/cartpole_*.yaml` with every seed through the command line, and
-keeps the greedy return of each validation. Then it takes one policy, half way to the solution, fits
-V(s) to 400 of its episodes and plays 400 others. For each setting it measures the variance of the
-gradient estimates of single episodes: the trace of their covariance, and that divided by the
-squared length of their mean, because discounting also shortens the mean.
+Draws the greedy returns of each of `configs/reinforce/cartpole_*.yaml`, which
+`python -m rl_lightning seeds` has recorded in docs/runs. Then it takes one policy, half way to the
+solution, fits V(s) to 400 of its episodes and plays 400 others. For each setting it measures the
+variance of the gradient estimates of single episodes: the trace of their covariance, and that
+divided by the squared length of their mean, because discounting also shortens the mean.
 
-Writes ladder.png, runs/ladder_returns.csv and runs/ladder_variance.csv.
+Writes ladder.png and runs/ladder_variance.csv.
 """
 
 import argparse
@@ -20,31 +20,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from recorded import RUNGS
+from recorded import RUNGS, column, read
 from rl_lightning.tracking.tables import write_table
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs/reinforce"
-EPISODES, POINTS = 400, 60
+EPISODES, POINTS, MOST_STEPS = 400, 120, 400_000
 
 
-def train(rung: str, seed: int, *flags: str) -> list[tuple[int, float]]:
-    """Environment steps and greedy return at each validation, run in the working folder."""
-    from mlflow import MlflowClient
-
+def train(*flags: str) -> Path:
+    """Train the setting with V(s) in the working folder, and return its last checkpoint."""
     from rl_lightning import cli
 
-    status = cli.main(
-        [
-            *("fit", "--config", str(CONFIGS / f"cartpole_{rung}.yaml")),
-            *("--seed_everything", str(seed), "--trainer.enable_progress_bar", "false", *flags),
-            *("--trainer.callbacks", "null"),  # all rungs train equally long
-        ]
-    )
-    assert status == 0, f"{rung}, seed {seed}"
-    client = MlflowClient("sqlite:///mlflow.db")
-    (experiment,) = client.search_experiments(filter_string="name LIKE 'reinforce-%'")
-    run = client.search_runs([experiment.experiment_id], order_by=["start_time DESC"])[0]
-    return [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, "val/return")]
+    config = str(CONFIGS / "cartpole_value.yaml")
+    flags = ("--trainer.enable_progress_bar", "false", *flags)
+    assert cli.main(["fit", "--config", config, *flags]) == 0
+    (checkpoint,) = Path.cwd().rglob("last.ckpt")
+    return checkpoint
 
 
 def scatter(checkpoint: Path) -> list[dict[str, Any]]:
@@ -66,7 +57,7 @@ def scatter(checkpoint: Path) -> list[dict[str, Any]]:
         set_rung(rung, trained, earlier)
         gradients = []
         for n in range(EPISODES):
-            episode = Rollout._make([*(column[:, n : n + 1] for column in batch[:6]), {}])
+            episode = Rollout(*(column[:, n : n + 1] for column in batch[:6]))
             descent = torch.autograd.grad(trained.losses(episode).policy, policy)
             gradients.append(torch.cat([part.flatten() for part in descent]))
         estimates = torch.stack(gradients).double()
@@ -108,36 +99,35 @@ def set_rung(rung: str, agent: Any, earlier: Any) -> None:
         agent.average.update(agent.returns(earlier)[earlier.mask])
 
 
-def draw(returns: list[dict[str, Any]], variances: list[dict[str, Any]], path: Path) -> None:
+def curves_of(rung: str) -> dict[str, tuple[list[float], list[float]]]:
+    """Environment steps and greedy return at each validation, for each seed."""
+    rows = read(f"cartpole_{rung}_curves")
+    seeds = dict.fromkeys(row["seed_everything"] for row in rows)
+    own = {seed: [row for row in rows if row["seed_everything"] == seed] for seed in seeds}
+    return {seed: (column(each, "step"), column(each, "score")) for seed, each in own.items()}
+
+
+def draw(variances: list[dict[str, Any]], path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=(3, 2))
-    shortest = min(
-        max(row["env_steps"] for row in returns if (row["rung"], row["seed"]) == key)
-        for key in {(row["rung"], row["seed"]) for row in returns}
-    )
-    grid = np.linspace(0, shortest, POINTS)
+    grid = np.linspace(0, MOST_STEPS, POINTS)
     rng = np.random.default_rng(0)
     for index, (rung, label) in enumerate(RUNGS.items()):
-        curves = []
-        for seed in sorted({row["seed"] for row in returns}):
-            own = [row for row in returns if (row["rung"], row["seed"]) == (rung, seed)]
-            steps, values = zip(*((r["env_steps"], r["return"]) for r in own), strict=True)
-            curves.append(np.interp(grid, steps, values))
-        curve = np.stack(curves)
+        # A seed that has stopped early keeps its last return.
+        curve = np.stack([np.interp(grid, *each) for each in curves_of(rung).values()])
         resampled = curve[rng.integers(len(curve), size=(2_000, len(curve)))].mean(axis=1)
         low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
         left.plot(grid / 1e3, curve.mean(axis=0), color=f"C{index}", label=label)
         left.fill_between(grid / 1e3, low, high, color=f"C{index}", alpha=0.15, linewidth=0)
         right.bar(index, variances[index]["variance"], color=f"C{index}")
-    seeds = len({row["seed"] for row in returns})
     left.set(
         xlabel="environment steps, thousands",
         ylabel="greedy return, CartPole-v1",
-        title=f"Mean over {seeds} seeds, 95% bootstrap interval",
+        title=f"Mean over {len(curve)} seeds, 95% bootstrap interval",
         ylim=(0, 510),
     )
     left.legend(loc="lower right", frameon=False)
@@ -149,35 +139,17 @@ def draw(returns: list[dict[str, Any]], variances: list[dict[str, Any]], path: P
     figure.savefig(path, dpi=150)
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(path, rows)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    out = arguments.out.resolve()
-    returns = []
+    out = parser.parse_args().out.resolve()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        for rung in RUNGS:
-            for seed in range(1, arguments.seeds + 1):
-                curve = train(rung, seed)
-                print(rung, seed, [round(value) for _, value in curve], flush=True)
-                returns += [
-                    {"rung": rung, "seed": seed, "env_steps": step, "return": round(value, 2)}
-                    for step, value in curve
-                ]
-        train("value", 100, "--trainer.max_epochs", "2")
-        newest = max(Path(folder).rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
-        variances = scatter(newest)
+        variances = scatter(train("--seed_everything", "100", "--trainer.max_epochs", "3"))
         os.chdir(out)
-    write(out / "runs/ladder_returns.csv", returns)
-    write(out / "runs/ladder_variance.csv", variances)
-    draw(returns, variances, out / "ladder.png")
+    (out / "runs").mkdir(exist_ok=True)
+    write_table(out / "runs/ladder_variance.csv", variances)
+    draw(variances, out / "ladder.png")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from typing import Any
 
 from recorded import DOCS, Row, column, read
 
+SEEDS = ("1", "2", "3")
+
 
 def panel(axes: Any, title: str, lines: Iterable[tuple[str, str, list[Row], str]]) -> None:
     """One environment: a line for each run.
@@ -19,13 +21,19 @@ def panel(axes: Any, title: str, lines: Iterable[tuple[str, str, list[Row], str]
     """
     labelled = set()
     for label, colour, rows, returns in lines:
-        steps = [each / 1000 for each in column(rows, "env_steps")]
+        name = "step" if "step" in rows[0] else "env_steps"  # as `seeds` writes it, or by hand
+        steps = [each / 1000 for each in column(rows, name)]
         shown = label if label not in labelled else None
         axes.plot(steps, column(rows, returns), color=colour, label=shown, linewidth=1.2)
         labelled.add(label)
     axes.set(title=title, xlabel="thousand environment steps")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
+
+
+def seed_curve(study: str, seed: str) -> list[Row]:
+    """The validations of a seed of a study."""
+    return read(f"{study}_curves", seed_everything=seed)
 
 
 def main() -> None:
@@ -35,22 +43,21 @@ def main() -> None:
     cartpole, pong, breakout, halfcheetah = figure.subplots(1, 4)
     names = {"value": "REINFORCE, V(s)", "trajectory": "REINFORCE, whole trajectory"}
     colours = {"value": "tab:blue", "trajectory": "tab:gray"}
-    seeds = sorted({row["seed"] for row in read("ladder_returns")})[:3]
     panel(
         cartpole,
         "CartPole-v1",
         [
-            (names[rung], colours[rung], read("ladder_returns", rung=rung, seed=seed), "return")
+            (names[rung], colours[rung], seed_curve(f"cartpole_{rung}", seed), "score")
             for rung in names
-            for seed in seeds
+            for seed in SEEDS
         ],
     )
     panel(
         pong,
         "Pong from pixels",
         [
-            (run.upper(), colour, read("pong_curves", run=run, metric="val/return"), "value")
-            for run, colour in (("dqn", "tab:orange"), ("a2c", "tab:green"))
+            *(("DQN", "tab:orange", seed_curve("pong_dqn", seed), "score") for seed in SEEDS),
+            ("A2C", "tab:green", read("pong_curves", run="a2c", metric="val/return"), "value"),
         ],
     )
     panel(
@@ -67,7 +74,7 @@ def main() -> None:
                 ("SAC", "tab:red", "sac_curves"),
                 ("A2C", "tab:green", "a2c_locomotion_curves"),
             )
-            for seed in ("1", "2", "3")
+            for seed in SEEDS
         ],
     )
     cartpole.set_ylabel("greedy return")

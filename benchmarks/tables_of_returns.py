@@ -52,14 +52,44 @@ def cartpole_seeds() -> Table:
     return table
 
 
+def dqn_pong_seeds() -> Table:
+    """Last and best checkpoint of each seed."""
+    heads = ["seed", "environment steps", "minutes of `fit`", "last validation"]
+    table = [[*heads, "test of the last checkpoint", "worst episode"]]
+    for row in read("pong_dqn"):
+        table.append(
+            [
+                row["seed_everything"],
+                number(row["steps"]),
+                number(float(row["fit_seconds"]) / 60),
+                number(row["last_validation"], 1),
+                f"**{number(row['last_return'], 1)} ± {number(row['last_return_std'], 1)}**",
+                number(row["last_return_min"]),
+            ]
+        )
+    return table
+
+
 def ladder_training() -> Table:
-    table = [["ψ − b", "last validation of each seed", "mean of all validations"]]
+    heads = ["ψ − b", "last: IQM, 95% interval", "last ≥ 475"]
+    table = [[*heads, "environment steps until all episodes are perfect, median"]]
     for rung, name in RUNGS.items():
-        seeds: dict[str, list[float]] = {}
-        for row in read("ladder_returns", rung=rung):
-            seeds.setdefault(row["seed"], []).append(float(row["return"]))
-        last = ", ".join(number(returns[-1]) for returns in seeds.values())
-        table.append([name, last, number(fmean(fmean(each) for each in seeds.values()))])
+        rows = read(f"cartpole_{rung}")
+        last = column(rows, "last_return")
+        _, iqm, low, high = score_statistics(last)
+        # A run without a perfect validation needs more steps than any other.
+        steps = median(
+            float(row["steps"]) if float(row["last_validation"]) > 499.9 else float("inf")
+            for row in rows
+        )
+        table.append(
+            [
+                name,
+                f"{number(iqm)}, {number(low)} to {number(high)}",
+                f"{sum(score >= 475 for score in last)} of {len(last)}",
+                number(steps) if steps < float("inf") else "not",
+            ]
+        )
     return table
 
 
@@ -214,6 +244,30 @@ def alphago_value() -> Table:
     return table
 
 
+def ram_larger_images() -> Table:
+    heads = ["task", "glimpses", "seed", "epochs", "mean policy, M = 1", "sampled, M = 1"]
+    table = [[*heads, "averaged, M = 10", "paper"]]
+    for row in read("ram_larger_images"):
+        error, *others = (
+            f"{number(row[name], 2)} ± {number(row[f'{name}_stderr'], 2)}"
+            for name in ("error", "error_sampled", "error_averaged")
+        )
+        which = [row[name] for name in ("task", "num_glimpses", "seed", "epochs")]
+        table.append([*which, f"**{error}**", *others, row["paper"]])
+    return table
+
+
+def ram_after_each_glimpse() -> Table:
+    rows = read("ram_larger_images")
+    most = max(int(row["num_glimpses"]) for row in rows)
+    table = [["task, seed", *map(str, range(1, most + 1))]]
+    for row in rows:
+        names = [*(f"error_after_{t}" for t in range(1, int(row["num_glimpses"]))), "error"]
+        errors = [number(row[name], 2) for name in names]
+        table.append([f"{row['task']}, {row['seed']}", *errors, *[""] * (most - len(errors))])
+    return table
+
+
 def a2c_breakout() -> Table:
     table = [["environment steps", "minutes", "training return", "greedy return"]]
     for row in read("a2c_breakout_curve")[::3]:
@@ -225,6 +279,7 @@ def a2c_breakout() -> Table:
 
 TABLES = (
     cartpole_seeds,
+    dqn_pong_seeds,
     ppo,
     ladder_training,
     ladder_variance,
@@ -237,4 +292,6 @@ TABLES = (
     alphago_self_play,
     alphago_value,
     a2c_breakout,
+    ram_larger_images,
+    ram_after_each_glimpse,
 )

@@ -31,6 +31,15 @@ def a2c_cartpole_vs_sb3() -> Table:
     return table
 
 
+def pong_time_vs_sb3() -> Table:
+    table = [["", "seconds", "environment steps", "reached 18"]]
+    for package, name in ((OURS, "this package"), (THEIRS, "Stable-Baselines3 2.9.2")):
+        for row in read("pong_time_vs_sb3", package=package):
+            reached = "yes" if row["reached"] == "True" else "no, ended there"
+            table.append([name, number(row["seconds"]), number(row["env_steps"]), reached])
+    return table
+
+
 def halfcheetah_throughput() -> Table:
     names = {
         "rl_lightning, one process": "this package, one process",
@@ -189,6 +198,7 @@ TABLES = (
     startup,
     dqn_vs_sb3,
     a2c_cartpole_vs_sb3,
+    pong_time_vs_sb3,
     halfcheetah_throughput,
     envpool,
     value_iteration_scaling,
