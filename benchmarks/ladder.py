@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recorded import RUNGS, column, read
+from recorded import RUNGS, column, seed_curves
 from rl_lightning.tracking.tables import write_table
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs/reinforce"
@@ -99,14 +99,6 @@ def set_rung(rung: str, agent: Any, earlier: Any) -> None:
         agent.average.update(agent.returns(earlier)[earlier.mask])
 
 
-def curves_of(rung: str) -> dict[str, tuple[list[float], list[float]]]:
-    """Environment steps and greedy return at each validation, for each seed."""
-    rows = read(f"cartpole_{rung}_curves")
-    seeds = dict.fromkeys(row["seed_everything"] for row in rows)
-    own = {seed: [row for row in rows if row["seed_everything"] == seed] for seed in seeds}
-    return {seed: (column(each, "step"), column(each, "score")) for seed, each in own.items()}
-
-
 def draw(variances: list[dict[str, Any]], path: Path) -> None:
     import matplotlib as mpl
 
@@ -118,7 +110,10 @@ def draw(variances: list[dict[str, Any]], path: Path) -> None:
     rng = np.random.default_rng(0)
     for index, (rung, label) in enumerate(RUNGS.items()):
         # A seed that has stopped early keeps its last return.
-        curve = np.stack([np.interp(grid, *each) for each in curves_of(rung).values()])
+        seeds = seed_curves(f"cartpole_{rung}").values()
+        curve = np.stack(
+            [np.interp(grid, column(rows, "step"), column(rows, "score")) for rows in seeds]
+        )
         resampled = curve[rng.integers(len(curve), size=(2_000, len(curve)))].mean(axis=1)
         low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
         left.plot(grid / 1e3, curve.mean(axis=0), color=f"C{index}", label=label)

@@ -6,7 +6,7 @@ python benchmarks/learning_curves.py
 from collections.abc import Iterable
 from typing import Any
 
-from recorded import DOCS, Row, column, read
+from recorded import DOCS, Row, column, read, seed_curves
 
 SEEDS = ("1", "2", "3")
 
@@ -31,11 +31,6 @@ def panel(axes: Any, title: str, lines: Iterable[tuple[str, str, list[Row], str]
     axes.legend(loc="lower right")
 
 
-def seed_curve(study: str, seed: str) -> list[Row]:
-    """The validations of a seed of a study."""
-    return read(f"{study}_curves", seed_everything=seed)
-
-
 def main() -> None:
     from matplotlib.figure import Figure
 
@@ -47,7 +42,7 @@ def main() -> None:
         cartpole,
         "CartPole-v1",
         [
-            (names[rung], colours[rung], seed_curve(f"cartpole_{rung}", seed), "score")
+            (names[rung], colours[rung], seed_curves(f"cartpole_{rung}")[seed], "score")
             for rung in names
             for seed in SEEDS
         ],
@@ -56,7 +51,7 @@ def main() -> None:
         pong,
         "Pong from pixels",
         [
-            *(("DQN", "tab:orange", seed_curve("pong_dqn", seed), "score") for seed in SEEDS),
+            *(("DQN", "tab:orange", seed_curves("pong_dqn")[seed], "score") for seed in SEEDS),
             ("A2C", "tab:green", read("pong_curves", run="a2c", metric="val/return"), "value"),
         ],
     )

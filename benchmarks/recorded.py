@@ -27,6 +27,14 @@ def read(name: str, **wanted: str) -> list[Row]:
         ]
 
 
+def seed_curves(study: str) -> dict[str, list[Row]]:
+    """The validations of each seed of a study, as `python -m rl_lightning seeds` writes them."""
+    curves: dict[str, list[Row]] = {}
+    for row in read(f"{study}_curves"):
+        curves.setdefault(row["seed_everything"], []).append(row)
+    return curves
+
+
 def column(rows: Iterable[Row], name: str) -> list[float]:
     """The values of a column, without empty ones."""
     return [float(row[name]) for row in rows if row[name]]

@@ -2,7 +2,7 @@
 
 from statistics import fmean, median
 
-from recorded import RUNGS, Table, column, number, read, spread
+from recorded import RUNGS, Row, Table, column, number, read, spread
 from rl_lightning.studies.statistics import score_statistics
 
 
@@ -29,22 +29,32 @@ SEEDS_OF_CARTPOLE = {
 }
 
 
+def last_checkpoints(rows: list[Row], digits: int) -> list[str]:
+    """IQM with its interval, and how many seeds reach 475, of the last checkpoints."""
+    last = column(rows, "last_return")
+    _, iqm, low, high = score_statistics(last)
+    interval = f"{number(low, digits)} to {number(high, digits)}"
+    return [
+        f"{number(iqm, digits)}, {interval}",
+        f"{sum(score >= 475 for score in last)} of {len(last)}",
+    ]
+
+
 def cartpole_seeds() -> Table:
     """Last and best checkpoint of each configuration over its seeds."""
     heads = ["configuration", "seeds", "last: IQM, 95% interval", "last: lowest", "last ≥ 475"]
     table = [[*heads, "best: lowest", "environment steps, median", "seconds of `fit`, median"]]
     for file, name in SEEDS_OF_CARTPOLE.items():
         rows = read(f"cartpole_{file}")
-        last, best = column(rows, "last_return"), column(rows, "best_return")
-        _, iqm, low, high = score_statistics(last)
+        interval, solved = last_checkpoints(rows, digits=1)
         table.append(
             [
                 f"`{name}`",
                 str(len(rows)),
-                f"{number(iqm, 1)}, {number(low, 1)} to {number(high, 1)}",
-                number(min(last), 1),
-                f"{sum(score >= 475 for score in last)} of {len(last)}",
-                number(min(best), 1),
+                interval,
+                number(min(column(rows, "last_return")), 1),
+                solved,
+                number(min(column(rows, "best_return")), 1),
                 number(median(column(rows, "steps"))),
                 number(median(column(rows, "fit_seconds")), 1),
             ]
@@ -53,7 +63,7 @@ def cartpole_seeds() -> Table:
 
 
 def dqn_pong_seeds() -> Table:
-    """Last and best checkpoint of each seed."""
+    """Last checkpoint of each seed."""
     heads = ["seed", "environment steps", "minutes of `fit`", "last validation"]
     table = [[*heads, "test of the last checkpoint", "worst episode"]]
     for row in read("pong_dqn"):
@@ -75,21 +85,13 @@ def ladder_training() -> Table:
     table = [[*heads, "environment steps until all episodes are perfect, median"]]
     for rung, name in RUNGS.items():
         rows = read(f"cartpole_{rung}")
-        last = column(rows, "last_return")
-        _, iqm, low, high = score_statistics(last)
         # A run without a perfect validation needs more steps than any other.
         steps = median(
             float(row["steps"]) if float(row["last_validation"]) > 499.9 else float("inf")
             for row in rows
         )
-        table.append(
-            [
-                name,
-                f"{number(iqm)}, {number(low)} to {number(high)}",
-                f"{sum(score >= 475 for score in last)} of {len(last)}",
-                number(steps) if steps < float("inf") else "not",
-            ]
-        )
+        found = number(steps) if steps < float("inf") else "not"
+        table.append([name, *last_checkpoints(rows, digits=0), found])
     return table
 
 

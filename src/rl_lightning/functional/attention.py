@@ -78,8 +78,8 @@ def of_right_class(values: Tensor, labels: Tensor) -> Tensor:
 def answer_rewards(logits: Tensor, labels: Tensor, lowest: float = -3.0) -> Tensor:
     """log p(y) of each answer, at least `lowest`.
 
-    It depends less on chance than 1 for a right answer and 0 for a wrong one, and it can still grow
-    when nearly all answers are right.
+    When nearly all answers are right, a reward of 1 for a right answer and 0 for a wrong one hardly
+    differs between rollouts. This one still does.
 
     Args:
         logits: [..., N, K] after each glimpse; no gradient flows into them.

@@ -202,10 +202,10 @@ class Locator(nn.Module):
 
 
 class ClassBaseline(nn.Module):
-    """b_t for each class that may be the right one: the return that h_t lets expect for it.
+    """b_t for each class: the return that is expected from h_t if this class is the right one.
 
-    A baseline may depend on the label, because neither the label nor h_t depends on the location
-    that is drawn after it.
+    A baseline may depend on h_t and on the label, because the next location is drawn after h_t is
+    known, and does not change the label.
     """
 
     def __init__(self, hidden_size: int, num_classes: int) -> None:
@@ -226,10 +226,10 @@ class GlimpsePath(NamedTuple):
     """N rollouts of T glimpses."""
 
     locations: Tensor  # [T, N, 2] in [−1, 1]
-    logits: Tensor  # [T, N, K] after each glimpse; in training the last only, [1, N, K]
+    logits: Tensor  # [T, N, K] after each glimpse, or [1, N, K] after the last one only
     log_probs: Tensor  # [T − 1, N] of the unclamped locations l_2 … l_T
-    # [T − 1, N]: the return predicted before each of l_2 … l_T was drawn; [T − 1, N, K] if it was
-    # predicted for each class.
+    # The return predicted before each of l_2 … l_T was drawn: [T − 1, N], or [T − 1, N, K] with a
+    # prediction for each class.
     baselines: Tensor
     moves: Tensor  # [T − 1, N]: |μ_{t+1} − l_t|²
 
