@@ -37,8 +37,8 @@ def theirs(seed: int) -> TimeToGoal:
     from stable_baselines3 import A2C
     from stable_baselines3.common.env_util import make_vec_env
 
-    from rl_lightning.datamodules.evaluation import play_episodes
     from rl_lightning.environments.making import EnvironmentMaker
+    from rl_lightning.interaction.evaluation import play_episodes
 
     class Greedy:
         device = torch.device("cpu")

@@ -21,8 +21,8 @@ from torch import nn
 
 from rl_lightning.games.board_game import BoardGame, State
 from rl_lightning.games.gnugo import GnuGo
+from rl_lightning.games.matches import Player, drawn_openings, play_match
 from rl_lightning.games.network_player import network_player
-from rl_lightning.games.playing import Player, drawn_openings, play_match
 from rl_lightning.networks.board import BoardPolicy, BoardValue
 from rl_lightning.runtime.checkpoints import load_plain
 from rl_lightning.search.evaluators import network_evaluator, random_rollout, uniform_evaluator

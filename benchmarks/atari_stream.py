@@ -17,8 +17,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from rl_lightning.datamodules.collector import Collector
 from rl_lightning.environments.atari import PREFIX, make_atari
+from rl_lightning.interaction.collector import Collector
 from rl_lightning.replay.frame_ring import FrameRing
 from rl_lightning.replay.ring import IndexArray
 

@@ -40,9 +40,9 @@ def train(*flags: str) -> Path:
 
 def scatter(checkpoint: Path) -> list[dict[str, Any]]:
     """The variance of the gradient estimates of single episodes of one policy, for each setting."""
-    from rl_lightning.datamodules.collector import Collector
     from rl_lightning.environments.making import EnvironmentMaker
     from rl_lightning.experience import Rollout
+    from rl_lightning.interaction.collector import Collector
     from rl_lightning.modules import Reinforce
 
     trained = Reinforce.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)

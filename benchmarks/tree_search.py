@@ -15,8 +15,8 @@ import torch
 from open_spiel.python.algorithms import mcts
 
 from rl_lightning.games.board_game import BoardGame
+from rl_lightning.games.matches import play_match
 from rl_lightning.games.network_player import network_player
-from rl_lightning.games.playing import play_match
 from rl_lightning.networks.board import BoardPolicy, BoardValue
 from rl_lightning.search.evaluators import network_evaluator
 from rl_lightning.search.tree_search import TreeSearch

@@ -18,7 +18,7 @@ import pytest
 
 from pages import PAGES, all_commands
 from rl_lightning.__main__ import STUDIES, main
-from rl_lightning.runtime.configurations import find_configuration
+from rl_lightning.command_line.configurations import find_configuration
 from sgf_samples import SAMPLE, write_games
 from small_runs import write_mnist
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from rl_lightning import __version__
-from rl_lightning.runtime.configurations import with_found_configurations
+from rl_lightning.command_line.configurations import with_found_configurations
 from rl_lightning.runtime.errors import ConfigurationError
 
 STUDIES = ("seeds", "sweep")

@@ -20,22 +20,23 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 # The YAML files use short class names, which are only found for imported classes.
-from rl_lightning import __version__, datamodules, modules, optimizers  # noqa: F401
+from rl_lightning import __version__, datamodules, modules
 from rl_lightning.callbacks.defaults import DEFAULT_CALLBACKS
 from rl_lightning.callbacks.safeguards import StoppedError
-from rl_lightning.experience import ServesGtp, check_batch_types
+from rl_lightning.command_line.configurations import with_found_configurations
+from rl_lightning.command_line.log_lines import quieten_libraries
+from rl_lightning.command_line.parser import OneLineParser, list_classes, shorten
+from rl_lightning.compatibility.pairs import check_batch_types
+from rl_lightning.compatibility.trainer_flags import check_flags, raised_by_lightning
+from rl_lightning.experience import ServesGtp
 from rl_lightning.runtime.checkpoints import check_checkpoint, load_weights
-from rl_lightning.runtime.configurations import with_found_configurations
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
-from rl_lightning.runtime.log_lines import quieten_libraries
-from rl_lightning.runtime.parser import OneLineParser, list_classes, shorten
 from rl_lightning.runtime.ranks import has_several_ranks, is_lost_rank
-from rl_lightning.runtime.trainer_flags import check_flags, raised_by_lightning
 from rl_lightning.tracking.ending import ending
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 from rl_lightning.tracking.run_description import RunDescription, describe_run
 from rl_lightning.tracking.run_folder import TrackConfig
-from rl_lightning.training import (
+from rl_lightning.trainer import (
     TRAINER_DEFAULTS,
     complete_flags,
     prepare_process,

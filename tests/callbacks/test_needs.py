@@ -15,7 +15,7 @@ from rl_lightning.callbacks import (
     TargetNetwork,
     ValuePictures,
 )
-from rl_lightning.callbacks.board_game_writer import BoardGameWriter
+from rl_lightning.callbacks.alphago.game_writer import BoardGameWriter
 from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.datamodules import (
     MNISTDataModule,

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from rl_lightning.callbacks.progress import TrainingProgress, ValidationLines
 from rl_lightning.datamodules import RolloutDataModule
 from rl_lightning.modules import A2C
-from rl_lightning.training import make_trainer
+from rl_lightning.trainer import make_trainer
 
 
 def _fit(epochs, **flags):

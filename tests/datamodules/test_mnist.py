@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from rl_lightning.datamodules.mnist import MNISTDataModule, as_images
-from rl_lightning.datamodules.mnist_variants import add_clutter, paste, place, shift
+from rl_lightning.images.clutter import add_clutter, paste, place, shift
 from rl_lightning.runtime.errors import ConfigurationError
 
 TRAIN, TEST, VALIDATION = 50, 20, 10

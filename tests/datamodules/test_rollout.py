@@ -9,9 +9,9 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from rl_lightning.datamodules.collector import Collector
 from rl_lightning.datamodules.rollout import RolloutDataModule
 from rl_lightning.experience import Exploration, Rollout
+from rl_lightning.interaction.collector import Collector
 from rl_lightning.runtime.errors import ConfigurationError
 
 LONGEST = 7

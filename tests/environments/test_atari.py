@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rl_lightning.datamodules.collector import Collector
-from rl_lightning.datamodules.evaluation import EpisodeRecordings, play_episodes
 from rl_lightning.environments.atari import AtariGames
 from rl_lightning.environments.making import EnvironmentMaker
+from rl_lightning.interaction.collector import Collector
+from rl_lightning.interaction.evaluation import EpisodeRecordings, play_episodes
 from rl_lightning.runtime.errors import ConfigurationError
 
 gym.register_envs(ale_py)

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from rl_lightning.datamodules import ReplayDataModule, RolloutDataModule
-from rl_lightning.datamodules.collector import Collector
 from rl_lightning.environments.envpool import make_pooled
 from rl_lightning.environments.making import EnvironmentMaker
 from rl_lightning.environments.state import read_state
+from rl_lightning.interaction.collector import Collector
 from rl_lightning.runtime.errors import ConfigurationError
 
 pytest.importorskip("envpool")
@@ -126,7 +126,7 @@ def test_a_resume_says_that_episodes_begin_anew(monkeypatch):
     data = RolloutDataModule("CartPole-v1", rollout_length=2, engine="envpool", eval_episodes=2,
                              num_eval_envs=2, num_envs=2)  # fmt: skip
     said = []
-    monkeypatch.setattr("rl_lightning.datamodules.collecting.rank_zero_info", said.append)
+    monkeypatch.setattr("rl_lightning.datamodules.online.rank_zero_info", said.append)
     data.setup("fit")
     data._start_episodes()
     assert not said, "the first episodes are no resume"

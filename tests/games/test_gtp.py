@@ -11,7 +11,7 @@ from rl_lightning.games import gnugo
 from rl_lightning.games.board_game import BoardGame
 from rl_lightning.games.gnugo import PLACES, GnuGo
 from rl_lightning.games.gtp import GtpEngine, action_of, area_difference, vertex_of
-from rl_lightning.games.playing import play_match, random_player
+from rl_lightning.games.matches import play_match, random_player
 from rl_lightning.runtime.errors import ConfigurationError, RunError
 
 NINE = "go(board_size=9,komi=7.5)"

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from rl_lightning.games.board_game import BoardGame
+from rl_lightning.games.matches import play_match, random_openings, random_player
 from rl_lightning.games.network_player import (
     Moves,
     network_player,
@@ -11,7 +12,6 @@ from rl_lightning.games.network_player import (
     playable_actions,
     sort_by_game,
 )
-from rl_lightning.games.playing import play_match, random_openings, random_player
 
 
 def board(text):

@@ -8,7 +8,7 @@ from torch import Tensor
 from rl_lightning.datamodules.rollout import RolloutDataModule
 from rl_lightning.experience import EnvironmentSpec, Exploration, Rollout
 from rl_lightning.modules.a2c import A2C
-from rl_lightning.optimizers.rmsprop_tf import RMSpropTF
+from rl_lightning.networks.rmsprop_tf import RMSpropTF
 from rl_lightning.runtime.errors import ConfigurationError
 from specs import spec
 

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_lightning.datamodules import ReplayDataModule, replay
-from rl_lightning.datamodules.collector import Collector
 from rl_lightning.environments.making import EnvironmentMaker
 from rl_lightning.experience import Rollout
+from rl_lightning.interaction.collector import Collector
 from rl_lightning.replay.frame_ring import FrameRing
 from rl_lightning.replay.ring import ReplayRing
 from rl_lightning.runtime.errors import ConfigurationError

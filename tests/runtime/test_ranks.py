@@ -8,11 +8,11 @@ import torch
 from lightning import Trainer
 from torch import distributed as dist
 
-from rl_lightning.datamodules.collector import Collector
-from rl_lightning.datamodules.evaluation import EvaluationDataset
 from rl_lightning.experience import Rollout, Transitions
 from rl_lightning.functional.returns import standardised
-from rl_lightning.metrics.episode_statistics import EpisodeStatistics
+from rl_lightning.interaction.collector import Collector
+from rl_lightning.interaction.episode_statistics import EpisodeStatistics
+from rl_lightning.interaction.evaluation import EvaluationDataset
 from rl_lightning.modules import A2C, DQN, RecurrentAttentionModel, Reinforce
 from rl_lightning.networks.normalisation import RunningStatistics
 from rl_lightning.runtime.ranks import (

@@ -1,11 +1,11 @@
 """Callbacks: target networks, monitoring, tracking, and files written beside training."""
 
-from rl_lightning.callbacks.board_game_writer import BoardGameWriter
-from rl_lightning.callbacks.confusion_picture import ConfusionPicture
+from rl_lightning.callbacks.alphago.game_writer import BoardGameWriter
 from rl_lightning.callbacks.episode_writer import EpisodeWriter
 from rl_lightning.callbacks.experience_monitor import ExperienceMonitor
-from rl_lightning.callbacks.glimpse_pictures import GlimpsePictures
 from rl_lightning.callbacks.model_logger import ModelLogger
+from rl_lightning.callbacks.recurrent_attention.confusion_picture import ConfusionPicture
+from rl_lightning.callbacks.recurrent_attention.glimpse_pictures import GlimpsePictures
 from rl_lightning.callbacks.renew_priorities import RenewPriorities
 from rl_lightning.callbacks.safeguards import Safeguards
 from rl_lightning.callbacks.target_network import TargetNetwork

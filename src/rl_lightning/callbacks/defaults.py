@@ -6,14 +6,14 @@ from typing import Any
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
-from rl_lightning.callbacks.board_game_writer import BoardGameWriter
-from rl_lightning.callbacks.confusion_picture import ConfusionPicture
+from rl_lightning.callbacks.alphago.game_writer import BoardGameWriter
 from rl_lightning.callbacks.episode_writer import EpisodeWriter
 from rl_lightning.callbacks.experience_monitor import ExperienceMonitor
-from rl_lightning.callbacks.glimpse_pictures import GlimpsePictures
 from rl_lightning.callbacks.model_logger import ModelLogger
 from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.callbacks.progress import TrainingProgress, ValidationLines
+from rl_lightning.callbacks.recurrent_attention.confusion_picture import ConfusionPicture
+from rl_lightning.callbacks.recurrent_attention.glimpse_pictures import GlimpsePictures
 from rl_lightning.callbacks.renew_priorities import RenewPriorities
 from rl_lightning.callbacks.target_network import TargetNetwork
 from rl_lightning.callbacks.value_pictures import ValuePictures

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 
 from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.experience import HasStatistics
-from rl_lightning.metrics.logging import is_logging
+from rl_lightning.lightning_adapter.logging import is_logging
 
 
 class ExperienceMonitor(NeedsCallback):

@@ -1,11 +1,11 @@
 """Datamodules: they collect or load the experience that modules learn from."""
 
-from rl_lightning.datamodules.expert_games import ExpertGamesDataModule
+from rl_lightning.datamodules.alphago.expert_games import ExpertGamesDataModule
+from rl_lightning.datamodules.alphago.self_play import SelfPlayDataModule
+from rl_lightning.datamodules.alphago.self_play_positions import SelfPlayPositionsDataModule
 from rl_lightning.datamodules.mnist import MNISTDataModule
 from rl_lightning.datamodules.replay import ReplayDataModule
 from rl_lightning.datamodules.rollout import RolloutDataModule
-from rl_lightning.datamodules.self_play import SelfPlayDataModule
-from rl_lightning.datamodules.self_play_positions import SelfPlayPositionsDataModule
 from rl_lightning.datamodules.tabular import TabularDataModule
 
 __all__ = [

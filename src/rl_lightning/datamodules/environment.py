@@ -5,10 +5,10 @@ from typing import Any, cast
 
 from torch.utils.data import DataLoader
 
-from rl_lightning.datamodules.evaluation import EpisodeRecordings, EvaluationDataset
 from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader, require_positive
 from rl_lightning.environments.making import EnvironmentMaker, Envs
 from rl_lightning.experience import EnvironmentSpec, Episodes, Policy, RecordedEpisode
+from rl_lightning.interaction.evaluation import EpisodeRecordings, EvaluationDataset
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.seeding import stream_seed
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from rl_lightning.datamodules.mnist_variants import add_clutter, place, shift
 from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader, batches_of_an_epoch
 from rl_lightning.experience import LabelledImages
+from rl_lightning.images.clutter import add_clutter, place, shift
 from rl_lightning.runtime.errors import ConfigurationError, one_line
 from rl_lightning.runtime.seeding import torch_stream
 

@@ -10,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from rl_lightning.datamodules.collecting import CollectingDataModule
+from rl_lightning.datamodules.online import OnlineDataModule
 from rl_lightning.datamodules.source import require_positive
 from rl_lightning.environments.making import is_atari
 from rl_lightning.experience import Transitions
@@ -24,7 +24,7 @@ from rl_lightning.runtime.errors import ConfigurationError
 REPLAY_FOLDER = "replay"
 
 
-class ReplayDataModule(CollectingDataModule):
+class ReplayDataModule(OnlineDataModule):
     """Experience replay: before each update it collects a few steps and samples a minibatch.
 
     The checkpoint itself does not contain the replay ring. With `keep_replay` the ring is written
@@ -50,7 +50,7 @@ class ReplayDataModule(CollectingDataModule):
         updates_per_epoch: Updates between two validations.
         replay_device: Device of the ring's tensors.
         keep_replay: Write the ring to files beside the checkpoint; see docs/resume.md.
-        collecting_options: See `CollectingDataModule`.
+        collecting_options: See `OnlineDataModule`.
 
     Raises:
         ConfigurationError: If an argument is out of range or the environment cannot be used.

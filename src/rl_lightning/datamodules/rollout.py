@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_lightning.datamodules.collecting import CollectingDataModule
+from rl_lightning.datamodules.online import OnlineDataModule
 from rl_lightning.datamodules.source import require_positive
 from rl_lightning.experience import Rollout
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.seeding import numpy_stream
 
 
-class RolloutDataModule(CollectingDataModule):
+class RolloutDataModule(OnlineDataModule):
     """Collects rollouts, each with the policy just before the first update that uses it.
 
     A rollout is one of two kinds. With `rollout_length` it has that number of steps in every
@@ -31,7 +31,7 @@ class RolloutDataModule(CollectingDataModule):
         updates_per_epoch: Updates between two validations.
         passes: How often each rollout is used.
         minibatches: Batches of a pass; `num_envs` must be a multiple.
-        collecting_options: See `CollectingDataModule`.
+        collecting_options: See `OnlineDataModule`.
 
     Raises:
         ConfigurationError: If an argument is out of range or the environment cannot be used.

@@ -9,7 +9,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
 
-from rl_lightning.experience import check_pair
+from rl_lightning.compatibility.pairs import check_pair
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.seeding import numpy_stream, stream_seed, torch_stream
 

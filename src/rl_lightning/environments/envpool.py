@@ -25,8 +25,8 @@ from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers.vector import TransformObservation
 
 from rl_lightning.environments.making import EnvironmentMaker, is_atari
-from rl_lightning.environments.playing import reset
 from rl_lightning.environments.spaces import describe_spaces
+from rl_lightning.environments.stepping import reset
 from rl_lightning.experience import EnvironmentSpec
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 

@@ -16,9 +16,9 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from rl_lightning.environments.playing import reset
 from rl_lightning.environments.spaces import describe_spaces
 from rl_lightning.environments.state import read_state
+from rl_lightning.environments.stepping import reset
 from rl_lightning.experience import EnvironmentSpec
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 

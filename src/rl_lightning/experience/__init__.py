@@ -2,7 +2,7 @@
 
 A datamodule calls the policy's `act`; the module receives typed batches. They exchange nothing
 else. Modules declare the batch type that they need, datamodules the one that they provide, and
-`check_pair` compares the two declarations. Callbacks declare their needs in the same way.
+`compatibility.pairs` compares the two declarations. Callbacks declare their needs in the same way.
 
 Shapes are time-major: T environment steps, N environment copies, B sampled transitions.
 """
@@ -15,17 +15,6 @@ from rl_lightning.experience.batches import (
     Rollout,
     Transitions,
     join_rollouts,
-)
-from rl_lightning.experience.board_games import (
-    CheckedMoves,
-    LabelledPositions,
-    MatchResults,
-    PlaysBoardGames,
-    RecordedGame,
-    RecordsGames,
-    ScoredPositions,
-    SelfPlayGames,
-    ServesGtp,
 )
 from rl_lightning.experience.declarations import (
     ExperienceSource,
@@ -48,9 +37,16 @@ from rl_lightning.experience.environments import (
     Policy,
     example_observations,
 )
-from rl_lightning.experience.pairs import (
-    check_batch_types,
-    check_pair,
+from rl_lightning.experience.games import (
+    CheckedMoves,
+    LabelledPositions,
+    MatchResults,
+    PlaysBoardGames,
+    RecordedGame,
+    RecordsGames,
+    ScoredPositions,
+    SelfPlayGames,
+    ServesGtp,
 )
 
 __all__ = [
@@ -85,8 +81,6 @@ __all__ = [
     "SelfPlayGames",
     "ServesGtp",
     "Transitions",
-    "check_batch_types",
-    "check_pair",
     "example_observations",
     "join_rollouts",
 ]

@@ -32,7 +32,7 @@ def find_gnugo() -> str:
 
 
 class GnuGo:
-    """A `Player` of `rl_lightning.games.playing`.
+    """A `Player` of `rl_lightning.games.matches`.
 
     One process plays all games. It is given a game's moves from the start, unless the last
     position that it saw was an earlier one of the same game.

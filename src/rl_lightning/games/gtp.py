@@ -10,7 +10,7 @@ from typing import TextIO
 import numpy as np
 
 from rl_lightning.games.board_game import BoardGame, State
-from rl_lightning.games.playing import Player
+from rl_lightning.games.matches import Player
 from rl_lightning.runtime.errors import ConfigurationError, import_extra
 
 COLUMNS = "ABCDEFGHJKLMNOPQRSTUVWXYZ"  # without I

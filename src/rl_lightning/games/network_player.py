@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rl_lightning.games.board_game import BoardGame, State
 from rl_lightning.games.go_planes import STONES
-from rl_lightning.games.playing import Match, Player
+from rl_lightning.games.matches import Match, Player
 
 # Planes [N, C, H, W] to logits [N, A].
 PolicyNetwork = Callable[[Tensor], Tensor]

@@ -15,7 +15,7 @@ from rl_lightning.experience import (
     RecordedEpisode,
     example_observations,
 )
-from rl_lightning.metrics.episode_statistics import EpisodeStatistics
+from rl_lightning.interaction.episode_statistics import EpisodeStatistics
 from rl_lightning.modules.learner import Learner
 from rl_lightning.networks.normalisation import ObservationNormaliser
 from rl_lightning.runtime.errors import ConfigurationError

@@ -17,7 +17,7 @@ from rl_lightning.functional.targets import (
     td_error,
     td_loss,
 )
-from rl_lightning.metrics.logging import is_logging
+from rl_lightning.lightning_adapter.logging import is_logging
 from rl_lightning.modules.agent import Agent
 from rl_lightning.networks.bodies import NetworkName, make_body
 from rl_lightning.networks.q_network import QNetwork

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from rl_lightning.callbacks.needs import NeedsCallback, check_needs
-from rl_lightning.experience import ExperienceSource, check_pair
-from rl_lightning.runtime.progress import (
+from rl_lightning.compatibility.pairs import check_pair
+from rl_lightning.compatibility.trainer_flags import check_flags, is_fitting
+from rl_lightning.experience import ExperienceSource
+from rl_lightning.lightning_adapter.resume import (
     Resumption,
     correct_progress,
     monitored_metrics,
@@ -23,7 +25,6 @@ from rl_lightning.runtime.progress import (
 )
 from rl_lightning.runtime.ranks import from_all_ranks
 from rl_lightning.runtime.seeding import torch_stream
-from rl_lightning.runtime.trainer_flags import check_flags, is_fitting
 
 
 class Learner(LightningModule):

@@ -17,7 +17,7 @@ from rl_lightning.functional.maximum_entropy import (
     soft_q_target,
     temperature_loss,
 )
-from rl_lightning.metrics.logging import is_logging
+from rl_lightning.lightning_adapter.logging import is_logging
 from rl_lightning.modules.agent import Agent
 from rl_lightning.networks.bodies import make_body
 from rl_lightning.networks.policy_heads import SquashedGaussianHead

@@ -7,7 +7,7 @@ import torch
 
 from rl_lightning.experience import RecordedGame
 from rl_lightning.games.board_game import BoardGame, State
-from rl_lightning.games.playing import Player
+from rl_lightning.games.matches import Player
 from rl_lightning.search.evaluators import Evaluator
 from rl_lightning.search.tree_search import SearchResult, TreeSearch
 

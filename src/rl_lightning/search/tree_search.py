@@ -37,7 +37,7 @@ class TreeSearch:
 
     Legal actions with the prior 0 are not searched.
 
-    A `TreeSearch` is a `Player` of `rl_lightning.games.playing`.
+    A `TreeSearch` is a `Player` of `rl_lightning.games.matches`.
 
     Args:
         game: The game.

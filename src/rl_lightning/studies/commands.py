@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rl_lightning.command_line.log_lines import quieten_libraries
 from rl_lightning.runtime.errors import ConfigurationError
-from rl_lightning.runtime.log_lines import quieten_libraries
 from rl_lightning.studies.kind import StudyKind
 from rl_lightning.studies.parent_run import ParentRun
 from rl_lightning.studies.search_space import as_flags

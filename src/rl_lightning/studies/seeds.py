@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rl_lightning.runtime.arguments import arguments_of_test
+from rl_lightning.command_line.arguments import arguments_of_test
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.studies.kind import StudyKind
 from rl_lightning.studies.parent_run import ParentRun

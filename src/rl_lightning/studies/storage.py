@@ -6,7 +6,7 @@ from optuna import Study, Trial
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial
 
-from rl_lightning.runtime.database_lock import database_lock
+from rl_lightning.tracking.database_lock import database_lock
 
 # Seconds between two heartbeats that a running trial writes to the storage. A trial without one for
 # three times as long was interrupted, and is resumed from its last checkpoint.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning import Trainer
 
-from rl_lightning.runtime.arguments import arguments_of_test
+from rl_lightning.command_line.arguments import arguments_of_test
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 from rl_lightning.tracking.run_folder import run_folder
 

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from rl_lightning.runtime.database_lock import database_lock
 from rl_lightning.runtime.errors import ConfigurationError, one_line
+from rl_lightning.tracking.database_lock import database_lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,0 +1,1 @@
+"""Pictures of glimpses and of a classifier's mistakes."""

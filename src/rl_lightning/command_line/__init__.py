@@ -1,0 +1,1 @@
+"""The command line's parser, configurations by name, and log lines."""

@@ -1,0 +1,1 @@
+"""Checks whether module, datamodule, callbacks and Trainer flags go together."""

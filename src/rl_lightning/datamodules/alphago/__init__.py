@@ -1,0 +1,1 @@
+"""Datamodules of AlphaGo: expert games, self-play and matches."""

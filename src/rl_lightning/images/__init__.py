@@ -1,0 +1,1 @@
+"""Translated and cluttered images."""

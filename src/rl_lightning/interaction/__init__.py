@@ -1,0 +1,1 @@
+"""The interaction of a policy with environments: collected rollouts and whole episodes."""

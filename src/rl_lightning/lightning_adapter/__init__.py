@@ -1,0 +1,1 @@
+"""Everything that touches private parts of Lightning and of other libraries."""

@@ -1,1 +1,0 @@
-"""Metrics, and the interval at which they are logged."""

@@ -1,0 +1,1 @@
+"""AlphaGo: supervised policy, policy gradient by self-play, value network."""

@@ -1,0 +1,126 @@
+"""The supervised policy network of AlphaGo, which predicts the moves of experts."""
+
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from rl_lightning.experience import EnvironmentSpec, LabelledPositions, example_observations
+from rl_lightning.lightning_adapter.logging import is_logging
+from rl_lightning.modules.learner import Learner
+from rl_lightning.networks.board import BoardPolicy
+
+
+class SupervisedPolicy(Learner):
+    """Maximises the log-probability of the expert's move (Silver et al. 2016, equation 1).
+
+    `val/top1` and `val/top5` are the parts of positions in which the expert's move is the most
+    probable, or one of the five most probable moves. The x-axis is the number of positions.
+    """
+
+    algorithm = "supervised_policy"
+    batch_type = LabelledPositions
+    takes_rounded_batches = True
+    monitor = ("val/top1", "max")
+    architecture: ClassVar[tuple[str, ...]] = ("environment", "num_layers", "num_filters")
+    uncast: ClassVar[tuple[str, ...]] = ("positions_seen",)
+
+    def __init__(
+        self,
+        environment: EnvironmentSpec,
+        num_layers: int = 4,
+        num_filters: int = 64,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        """Make the network and the metrics.
+
+        Args:
+            environment: Of the game, from the datamodule.
+            num_layers: Convolutions of the policy network.
+            num_filters: Filters of each.
+            optimizer: Makes the optimizer from the parameters.
+            lr_scheduler: Makes the learning rate's schedule, which is stepped after every epoch.
+        """
+        super().__init__()
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
+        self.environment = environment
+        self.example_input_array = example_observations(environment)
+        self.policy = BoardPolicy(environment, num_layers, num_filters)
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.positions_seen: Tensor
+        self.register_buffer("positions_seen", torch.zeros((), dtype=torch.float64))
+        self.val_metrics = _accuracies(environment, "val/")
+        self.test_metrics = _accuracies(environment, "test/")
+        self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Planes [B, C, H, W] to logits [B, A], -inf for illegal moves."""
+        logits: Tensor = self.policy(observations)
+        return logits
+
+    def training_step(self, batch: LabelledPositions, batch_idx: int) -> Tensor:
+        """Compute the cross-entropy of one batch, and log it with the top-1 accuracy."""
+        logits = self(batch.observations)
+        loss = F.cross_entropy(logits, batch.actions)
+        self.positions_seen += len(batch.actions) * self.trainer.world_size
+        if is_logging(self.trainer):
+            top1 = (logits.argmax(1) == batch.actions).float().mean()
+            metrics = {"train/loss": loss.detach(), "train/top1": top1}
+            self.log_dict({**metrics, "step": self.positions_seen}, sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: LabelledPositions, batch_idx: int) -> None:
+        """Count the expert's moves among the most probable ones."""
+        self._count(batch, self.val_metrics, self.val_loss)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/top1`, `val/top5` and `val/loss`."""
+        self._log_counts(self.val_metrics, self.val_loss, "val/loss")
+
+    def test_step(self, batch: LabelledPositions, batch_idx: int) -> None:
+        """Count the expert's moves among the most probable ones."""
+        self._count(batch, self.test_metrics, self.test_loss)
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test/top1`, `test/top5` and `test/loss`."""
+        self._log_counts(self.test_metrics, self.test_loss, "test/loss")
+
+    def predict_step(self, batch: LabelledPositions, batch_idx: int) -> Tensor:
+        """The probabilities of the moves [B, A]."""
+        probabilities: Tensor = self(batch.observations).softmax(-1)
+        return probabilities
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and, if there is one, its learning-rate schedule."""
+        optimizer = self.optimizer(self.policy.parameters())
+        return self.with_schedule(optimizer, self.lr_scheduler)
+
+    def _count(self, batch: LabelledPositions, metrics: MetricCollection, loss: MeanMetric) -> None:
+        logits = self(batch.observations).float()
+        metrics.update(logits, batch.actions)
+        loss.update(F.cross_entropy(logits, batch.actions, reduction="none"))
+
+    def _log_counts(self, metrics: MetricCollection, loss: MeanMetric, name: str) -> None:
+        # torchmetrics sums the counts of all ranks before it divides.
+        values = {**metrics.compute(), name: loss.compute(), "step": self.positions_seen}
+        self.log_dict(values, sync_dist=True)
+        metrics.reset()
+        loss.reset()
+
+
+def _accuracies(environment: EnvironmentSpec, prefix: str) -> MetricCollection:
+    num_actions = environment["num_actions"] or 0
+    return MetricCollection(
+        {
+            f"top{k}": MulticlassAccuracy(num_actions, top_k=min(k, num_actions), average="micro")
+            for k in (1, 5)
+        },
+        prefix=prefix,
+        compute_groups=False,
+    )

@@ -1,0 +1,1 @@
+"""The Recurrent Attention Model, and plain classifiers to compare it with."""

@@ -1,0 +1,1 @@
+"""Algorithms over a table of all states and actions."""

@@ -1,0 +1,177 @@
+"""Makes Trainers with all that this package adds to Lightning's, from Python and from YAML."""
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.plugins import CheckpointIO
+
+from rl_lightning.callbacks.defaults import (
+    DEFAULT_CALLBACKS,
+    check_checkpoint_callbacks,
+    default_callbacks,
+)
+from rl_lightning.callbacks.needs import check_needs
+from rl_lightning.callbacks.safeguards import Safeguards
+from rl_lightning.compatibility.pairs import check_pair
+from rl_lightning.runtime.allocator import keep_freed_memory
+from rl_lightning.runtime.checkpoints import AtomicCheckpoints
+from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.ranks import use_batch_scheduling
+from rl_lightning.tracking.mlflow_tracker import MLflowTracker
+from rl_lightning.tracking.run_description import RunDescription, describe_run
+
+# Trainer flags that all experiments share. The logger is an MLflowTracker.
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "accelerator": "cpu",
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "default_root_dir": "runs",
+}
+
+
+def make_trainer(
+    module: LightningModule,
+    data: LightningDataModule,
+    num_threads: int | None = 1,
+    **flags: Any,
+) -> Trainer:
+    """Make a Trainer with all that the command line adds to Lightning's.
+
+    These are an `MLflowTracker` with the run's name, parameters and tags, the callbacks of
+    `rl_lightning.callbacks.defaults` that fit, `Safeguards`, checkpoints that are written
+    atomically, and settings of threads and memory. A callback in `callbacks` replaces the default
+    callback of its type, and `logger`, `plugins` and every other flag have the meaning that they
+    have in Lightning.
+
+    Args:
+        module: The module to train or evaluate.
+        data: Its datamodule. Its `seed` is the seed of all random streams. Initial weights depend
+            on torch's global seed, so call `lightning.seed_everything` before you make the module.
+        num_threads: Threads of torch on the CPU. None leaves torch's number.
+        flags: Arguments of `lightning.Trainer`.
+
+    Returns:
+        A Trainer for this module and datamodule.
+
+    Raises:
+        ConfigurationError: If module, datamodule, callbacks and flags do not fit together.
+    """
+    prepare_process(num_threads)
+    given = {**TRAINER_DEFAULTS, **flags}
+    if given.setdefault("logger", True) is True and not given.get("barebones"):
+        given["logger"] = MLflowTracker(save_dir=given["default_root_dir"])
+    made = {key: kind(**options) for key, (kind, options) in DEFAULT_CALLBACKS.items()}
+    best = DEFAULT_CALLBACKS["checkpoint"][1]
+    described = partial(_describe, module, data, flags)
+    trainer = Trainer(**complete_flags(module, data, given, made, best, described))
+    prepare_ranks(trainer)
+    return trainer
+
+
+def prepare_process(num_threads: int | None) -> None:
+    """Set the number of torch's threads and let the process keep freed memory.
+
+    Raises:
+        ConfigurationError: If the number is below 1.
+    """
+    keep_freed_memory()
+    if num_threads is not None:
+        if num_threads < 1:
+            raise ConfigurationError(f"num_threads is {num_threads}: make it at least 1")
+        torch.set_num_threads(num_threads)
+
+
+def prepare_ranks(trainer: Trainer) -> None:
+    """Set the scheduling of several ranks on the CPU."""
+    if trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
+        use_batch_scheduling()
+
+
+def complete_flags(
+    module: LightningModule,
+    data: LightningDataModule,
+    flags: Mapping[str, Any],
+    made: Mapping[str, Any],
+    best_checkpoint: Mapping[str, Any],
+    describe: Callable[[], RunDescription],
+) -> dict[str, Any]:
+    """Add callbacks and plugins to the flags of a Trainer, and describe the run to its tracker.
+
+    Args:
+        module: The module.
+        data: The datamodule.
+        flags: Arguments of `lightning.Trainer`.
+        made: The callbacks of `DEFAULT_CALLBACKS`, by key.
+        best_checkpoint: The settings of the callback "checkpoint".
+        describe: Makes the run's description.
+
+    Raises:
+        ConfigurationError: If module, datamodule and callbacks do not fit together.
+    """
+    check_pair(module, data)
+    completed = dict(flags)
+    if completed.get("barebones") and isinstance(completed.get("logger"), MLflowTracker):
+        completed["logger"] = None  # the default logger, which barebones does not allow
+    for logger in _listed(completed.get("logger")):
+        if isinstance(logger, MLflowTracker):
+            logger.describe(describe())
+    given = _listed(completed.get("callbacks"))
+    check_needs(given, module, data)
+    added = default_callbacks(made, best_checkpoint, completed, module, data, given)
+    completed["callbacks"] = [*given, *added, Safeguards()]
+    check_checkpoint_callbacks(completed["callbacks"])
+    plugins = _listed(completed.get("plugins"))
+    if not any(isinstance(each, CheckpointIO) for each in plugins):
+        completed["plugins"] = [*plugins, AtomicCheckpoints()]
+    return completed
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None or isinstance(value, bool):
+        return []
+    return [*value] if isinstance(value, list | tuple) else [value]
+
+
+def _describe(
+    module: LightningModule, data: LightningDataModule, flags: Mapping[str, Any]
+) -> RunDescription:
+    """Describe a run by the constructors' arguments, as the command line does by its YAML."""
+    optimizer = getattr(module, "optimizer", None)
+    settings = {} if optimizer is None else {"optimizer": _callable(optimizer)}
+    config = {
+        "seed_everything": getattr(data, "seed", torch.initial_seed()),
+        "model": _object(module, {**module.hparams, **settings}),
+        "data": _object(data, dict(data.hparams)),
+        "trainer": dict(_plain(flags)),
+    }
+    return describe_run(
+        getattr(module, "algorithm", type(module).__name__),
+        getattr(data, "task", type(data).__name__),
+        shlex.join(["python", *sys.argv]),
+        config,
+        {},
+    )
+
+
+def _object(value: object, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    # The environment's shapes are not an argument that a user chooses.
+    chosen = {key: each for key, each in arguments.items() if key not in ("environment", "seed")}
+    return {"class_path": f"{type(value).__module__}.{type(value).__name__}", "init_args": chosen}
+
+
+def _callable(made_by: Any) -> dict[str, Any]:
+    """Name and arguments of a class or of a `functools.partial` of one."""
+    function = getattr(made_by, "func", made_by)
+    name = f"{function.__module__}.{getattr(function, '__name__', type(function).__name__)}"
+    return {"class_path": name, "init_args": getattr(made_by, "keywords", {})}
+
+
+def _plain(flags: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in flags.items():
+        if isinstance(value, str | int | float | None):
+            yield key, value

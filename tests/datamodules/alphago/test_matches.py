@@ -1,0 +1,159 @@
+"""Matches of validation and test, over several ranks, and the count of mistakes."""
+
+import numpy as np
+import pytest
+import torch
+
+from rl_lightning.datamodules import board_games, matches
+from rl_lightning.datamodules.alphago.matches import MatchDataset, all_positions, policy_mistakes
+from rl_lightning.datamodules.alphago.self_play import SelfPlayDataModule
+from rl_lightning.experience import CheckedMoves, MatchResults
+from rl_lightning.games.board_game import BoardGame
+from rl_lightning.games.matches import best_actions, minimax_values, play_match
+from rl_lightning.modules import SelfPlayPolicy
+from rl_lightning.search.tree_search import TreeSearch
+
+
+class _Attached(SelfPlayDataModule):
+    """Has a module without a Trainer, and counts as one of several ranks."""
+
+    rank, world_size = 0, 1
+    module = None
+
+
+def make(rank=0, ranks=1, game="tic_tac_toe", **options):
+    torch.manual_seed(3)
+    data = _Attached(game, games_per_update=2, **options)
+    data.rank, data.world_size = rank, ranks
+    data.module = SelfPlayPolicy(data.environment, 2, 4)
+    return data
+
+
+def outcomes_of(batches):
+    return {each.opponent: each.outcomes.tolist() for each in batches}
+
+
+def test_ranks_share_the_games_of_a_match_and_yield_equally_many_batches():
+    sizes, batches = [], set()
+    for rank in range(3):
+        data = make(rank, 3, eval_games=7, num_simulations=2)
+        dataset = MatchDataset(data, "test", ("policy", "perfect"))
+        found = [*dataset]
+        assert len(found) == len(dataset) == 3
+        batches.add(tuple(type(each) for each in found))
+        sizes.append(len(found[0].outcomes))
+        assert len(found[2].mistakes) == (4520 if rank == 0 else 0)
+    assert sizes == [3, 2, 2]
+    assert batches == {(MatchResults, MatchResults, CheckedMoves)}
+
+
+def test_outcomes_are_those_of_the_player_on_every_rank(monkeypatch):
+    """The first player of a rank with an odd number is the opponent."""
+    for rank in (0, 1):
+        data = make(rank, 2, eval_games=12)
+
+        def line(states):
+            return [next(a for a in (0, 1, 2, 3, 4, 5, 6, 7, 8) if _is_free(s, a)) for s in states]
+
+        def helps(states):
+            return [next(a for a in (8, 5, 7, 4, 6, 3, 2) if _is_free(s, a)) for s in states]
+
+        players = {"test start": line, "test start opponent": helps}
+        monkeypatch.setattr(data, "policy_player", lambda stream, policy=None: players[stream])  # noqa: B023
+        (found,) = MatchDataset(data, "test", ("start",))
+        assert found.outcomes.tolist() == [1.0] * 6
+
+
+def test_games_of_the_search_against_gnu_go_differ(monkeypatch):
+    """Neither of the two draws its moves."""
+    data = make(game="go(board_size=4,komi=0.5)", eval_games=8, num_simulations=4)
+    monkeypatch.setattr(
+        data, "gnugo", lambda _: lambda states: [s.legal_actions()[0] for s in states]
+    )
+    games = []
+
+    def kept(*arguments):
+        match = play_match(*arguments)
+        games.extend(tuple(state.history()) for state in match.states)
+        return match
+
+    monkeypatch.setattr(matches, "play_match", kept)
+    (found,) = MatchDataset(data, "test", ("gnugo",))
+    assert len(found.outcomes) == len({*games}) == 8
+
+
+def _is_free(state, action):
+    return action in state.legal_actions()
+
+
+def test_matches_repeat_and_stages_and_ranks_differ():
+    first = [*MatchDataset(make(eval_games=40), "test", ("start",))]
+    again = [*MatchDataset(make(eval_games=40), "test", ("start",))]
+    stage = [*MatchDataset(make(eval_games=40), "validate", ("start",))]
+    rank = [*MatchDataset(make(1, 2, eval_games=80), "test", ("start",))]
+    assert outcomes_of(first) == outcomes_of(again)
+    assert outcomes_of(first) != outcomes_of(stage)
+    assert outcomes_of(first) != outcomes_of(rank)
+
+
+def test_each_opponent_is_the_one_that_its_name_says():
+    data = make(num_simulations=3, eval_games=2)
+    dataset = MatchDataset(data, "test", ())
+    searching, policy = dataset._players("policy")
+    assert isinstance(searching, TreeSearch)
+    assert not isinstance(policy, TreeSearch)
+    searching, rollouts = dataset._players("rollouts")
+    assert searching.num_simulations == rollouts.num_simulations == 3
+    assert (searching.rollout_share, rollouts.rollout_share) == (0, 1)
+    raw, start = dataset._players("start")
+    assert not isinstance(raw, TreeSearch)
+    assert not isinstance(start, TreeSearch)
+    without = make(num_simulations=0)
+    assert not isinstance(MatchDataset(without, "test", ())._players("policy")[0], TreeSearch)
+
+
+def test_gnu_go_plays_and_is_closed(monkeypatch):
+    closed = []
+
+    class StandIn:
+        def __init__(self, game, level, seed):
+            assert level == 4
+            self.seed = seed
+
+        def __call__(self, states):
+            return [state.legal_actions()[-1] for state in states]
+
+        def close(self):
+            closed.append(self.seed)
+
+    for module in (board_games, matches):
+        monkeypatch.setattr(module, "GnuGo", StandIn)
+    data = make(
+        game="go(board_size=3,komi=0.5)", eval_games=2, test_opponents=["gnugo"], gnugo_level=4
+    )
+    assert len(closed) == 1, "it is tried before anything is written"
+    (found,) = data.test_dataloader()
+    assert (found.opponent, len(found.outcomes)) == ("gnugo", 2)
+    assert len(closed) == 2
+
+
+def test_mistakes_are_moves_that_lose_value():
+    game = BoardGame("tic_tac_toe")
+    value_of, states = minimax_values(game), all_positions(game)
+    assert len(states) == 4520
+    numbers = {game.observe([state]).tobytes(): state for state in states}
+
+    def exact(planes):
+        logits = torch.full((len(planes), 9), -1.0)
+        for row, plane in enumerate(planes.numpy()):
+            logits[row, best_actions(game, numbers[plane[None].tobytes()], value_of)[0]] = 1
+        return logits
+
+    assert not policy_mistakes(game, exact).any()
+    wrong = policy_mistakes(game, lambda planes: -exact(planes))
+    only = [
+        len(best_actions(game, state, value_of)) < len(game.legal_actions(state))
+        for state in states
+    ]
+    assert np.count_nonzero(wrong) == pytest.approx(sum(only), rel=0.25)
+    assert not wrong[~np.array(only)].any()

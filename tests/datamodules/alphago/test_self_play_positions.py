@@ -1,0 +1,154 @@
+"""One position of each self-play game: the ring, the symmetries and the held-out games."""
+
+import numpy as np
+import pytest
+import torch
+
+from rl_lightning.datamodules.alphago.self_play_positions import (
+    PositionRing,
+    SelfPlayPositionsDataModule,
+)
+from rl_lightning.experience import ScoredPositions
+from rl_lightning.games.board_game import BoardGame
+from rl_lightning.games.symmetries import turn, turn_planes
+from rl_lightning.modules import GameValue
+from rl_lightning.runtime.errors import ConfigurationError
+
+
+class _Attached(SelfPlayPositionsDataModule):
+    """Has a module without a Trainer, and counts as one of several ranks."""
+
+    rank, world_size = 0, 1
+    module = None
+
+
+def make(game="tic_tac_toe", seed=0, rank=0, **options):
+    torch.manual_seed(3)
+    given = {"games_per_update": 5, "batch_size": 7, "capacity": 12, "eval_positions": 6}
+    data = _Attached(game, seed=seed, **{**given, **options})
+    data.rank = rank
+    data.module = GameValue(data.environment, 2, 4)
+    return data
+
+
+def following(data, number):
+    data.updates_per_epoch = number
+    return [*data.train_dataloader()]
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_position_of_each_game_has_the_result_for_the_player_to_move():
+    data = make()
+    positions, lengths, results = data._play(400, "games")
+    assert len(positions.outcomes) == len(lengths) == len(results) == 400
+    first = positions.observations[:, 3].flatten(1).all(1)
+    expected = torch.tensor(results) * torch.where(first, 1, -1)
+    assert torch.equal(positions.outcomes.double(), expected.double())
+    stones = 9 - positions.observations[:, -1].flatten(1).sum(1)
+    assert (stones < torch.tensor(lengths)).all(), "the last position has no player to move"
+    # With equal probability for each position before the end of a game.
+    share = stones / torch.tensor(lengths)
+    assert abs(float(share.mean()) - np.mean([(n - 1) / 2 / n for n in lengths])) < 0.04
+    assert {*stones.tolist()} == {*range(9)}
+
+
+def test_positions_come_after_the_random_moves():
+    positions, *_ = make(random_moves=4)._play(300, "games")
+    stones = 9 - positions.observations[:, -1].flatten(1).sum(1)
+    never, often = make()._play(300, "games")[0], float((stones == 0).float().mean())
+    at_start = 9 - never.observations[:, -1].flatten(1).sum(1)
+    assert often < float((at_start == 0).float().mean()), "only games without them begin empty"
+
+
+def test_the_ring_keeps_the_newest_positions_bit_for_bit():
+    rng = np.random.default_rng(0)
+    ring = PositionRing((3, 3, 3), 10)
+    planes = torch.from_numpy(rng.random((27, 3, 3, 3)) < 0.5)
+    outcomes = torch.arange(27.0)
+    for part in range(0, 27, 3):
+        ring.add(ScoredPositions(planes[part : part + 3], outcomes[part : part + 3]))
+        assert ring.size == min(10, part + 3)
+    found = ring.take(np.arange(10))
+    kept = found.outcomes.long()
+    assert sorted(kept.tolist()) == [*range(17, 27)]
+    assert torch.equal(found.observations, planes[kept])
+
+
+def test_a_training_draws_from_the_newest_games():
+    data, seen = make(), set()
+    batches = following(data, 4)
+    assert data.ring.size == 12
+    assert all(len(batch.outcomes) == 7 for batch in batches)
+    for rows in data.ring.take(np.arange(12)).observations:
+        seen.add(rows.numpy().tobytes())
+    assert {row.numpy().tobytes() for row in batches[-1].observations} <= seen
+
+
+def test_batches_depend_on_seed_rank_and_update_and_resume():
+    whole = following(make(), 6)
+    assert all(same(a, b) for a, b in zip(whole, following(make(), 6), strict=True))
+    assert not same(whole[0], following(make(seed=1), 1)[0])
+    assert not same(whole[0], following(make(rank=1), 1)[0])
+    stopped, resumed = make(), make()
+    following(stopped, 4)
+    resumed.load_state_dict(stopped.state_dict())
+    for one, other in zip(whole[4:], following(resumed, 2), strict=True):
+        assert same(one, other)
+
+
+@pytest.mark.parametrize("k", range(8))
+def test_planes_turn_as_the_board_does(k):
+    game, rng = BoardGame("go(board_size=5)"), np.random.default_rng(k)
+    state = game.start()
+    for _ in range(12):
+        game.play(state, int(rng.choice(state.legal_actions()[:-1])))
+    positions = game.pack([state])
+    from rl_lightning.games.go_planes import encode
+
+    other, _ = turn(positions, np.zeros(1, np.int64), 5, np.array([k]))
+    found = turn_planes(torch.from_numpy(encode(positions, 5)), np.array([k]))
+    assert np.array_equal(found.numpy(), encode(other, 5))
+
+
+def test_held_out_games_are_other_games_and_the_same_every_time():
+    data = make("go(board_size=4,komi=0.5)", eval_positions=9, batch_size=4)
+    first, again = [*data.val_dataloader()], [*data.val_dataloader()]
+    assert [len(batch.outcomes) for batch in first] == [3, 3, 3]
+    assert all(same(a, b) for a, b in zip(first, again, strict=True))
+    trained = {row.numpy().tobytes() for row in data._play(200, "games")[0].observations}
+    tested = data.held_out("test")
+    assert not same(tested, data.held_out("validate"))
+    held = [row.numpy().tobytes() for row in tested.observations]
+    assert sum(row in trained for row in held) < len(held)
+
+
+def test_ranks_share_the_held_out_games():
+    data = [make(rank=rank, eval_positions=5, batch_size=2) for rank in (0, 1)]
+    for each in data:
+        each.world_size = 2
+    assert [len(each.held_out("validate").outcomes) for each in data] == [3, 2]
+    assert len({len(each.val_dataloader()) for each in data}) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"capacity": 0}, "capacity is 0"),
+        ({"random_moves": -2}, "random_moves is -2"),
+        ({"test_opponents": ["start"]}, "choose among policy, rollouts, perfect"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(options, says):
+    with pytest.raises(ConfigurationError, match=says):
+        make(**options)
+
+
+def test_a_checkpoint_of_another_capacity_or_number_of_processes_is_refused():
+    saved = make().state_dict()
+    with pytest.raises(ConfigurationError, match="made with capacity 12, not 13"):
+        make(capacity=13).load_state_dict(saved)
+    with pytest.raises(ConfigurationError, match="made by 2 processes"):
+        make().load_state_dict({**saved, "rings": saved["rings"] * 2})
