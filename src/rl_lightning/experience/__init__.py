@@ -25,10 +25,8 @@ from rl_lightning.experience.declarations import (
     HasPriorities,
     HasStatistics,
     HasTargetNetworks,
-    Learner,
     RecordsEpisodes,
-    RepeatsRollouts,
-    ReusesRollouts,
+    unmet,
 )
 from rl_lightning.experience.environments import (
     Decision,
@@ -66,7 +64,6 @@ __all__ = [
     "HasTargetNetworks",
     "LabelledImages",
     "LabelledPositions",
-    "Learner",
     "MatchResults",
     "PlaysBoardGames",
     "Policy",
@@ -74,8 +71,6 @@ __all__ = [
     "RecordedGame",
     "RecordsEpisodes",
     "RecordsGames",
-    "RepeatsRollouts",
-    "ReusesRollouts",
     "Rollout",
     "ScoredPositions",
     "SelfPlayGames",
@@ -83,4 +78,5 @@ __all__ = [
     "Transitions",
     "example_observations",
     "join_rollouts",
+    "unmet",
 ]
