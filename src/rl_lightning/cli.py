@@ -27,7 +27,7 @@ from rl_lightning.command_line.configurations import with_found_configurations
 from rl_lightning.command_line.log_lines import quieten_libraries
 from rl_lightning.command_line.parser import OneLineParser, list_classes, shorten
 from rl_lightning.compatibility.pairs import check_batch_types
-from rl_lightning.compatibility.trainer_flags import check_flags, raised_by_lightning
+from rl_lightning.compatibility.trainer_flags import raised_by_lightning
 from rl_lightning.experience import ServesGtp
 from rl_lightning.runtime.checkpoints import check_checkpoint, load_weights
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
@@ -40,7 +40,7 @@ from rl_lightning.trainer import (
     TRAINER_DEFAULTS,
     complete_flags,
     prepare_process,
-    prepare_ranks,
+    prepare_trainer,
 )
 
 _IRRELEVANT_WARNINGS = (
@@ -149,6 +149,8 @@ class CommandLine(LightningCLI):
             raise ConfigurationError(
                 f"seed_everything is {config.seed_everything}: make it at least 0"
             )
+        # The module is made from the data's shapes, where classes that do not fit would fail. The
+        # instances are checked when the run starts: see `compatibility.check`.
         check_batch_types(_class_of(config.model.class_path), _class_of(config.data.class_path))
 
     def instantiate_classes(self) -> None:
@@ -192,8 +194,7 @@ class CommandLine(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Find and check the checkpoint, and continue its run."""
-        prepare_ranks(self.trainer)
-        check_flags(self.trainer, self.model, fitting=self.subcommand == "fit")
+        prepare_trainer(self.trainer, self.model, self.datamodule, self.subcommand == "fit")
         asked = self._get(self.config, "ckpt_path")
         weights = self._get(self.config, "weights_path", default=None)
         if weights is not None:

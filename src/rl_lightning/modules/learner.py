@@ -12,9 +12,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from rl_lightning.callbacks.needs import NeedsCallback, check_needs
-from rl_lightning.compatibility.pairs import check_pair
-from rl_lightning.compatibility.trainer_flags import check_flags, is_fitting
+from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.compatibility.check import check
 from rl_lightning.experience import ExperienceSource
 from rl_lightning.lightning_adapter.resume import (
     Resumption,
@@ -28,10 +27,16 @@ from rl_lightning.runtime.seeding import torch_stream
 
 
 class Learner(LightningModule):
-    """A module that declares what it learns from: see `rl_lightning.experience.Learner`.
+    """A module that declares what it learns from.
 
     Attributes:
         algorithm: Name of the algorithm, which is part of the experiment's name.
+        batch_type: Type of the batches that `training_step` takes.
+        needs_whole_episodes: Whether every episode in a rollout must be complete.
+        reuses_rollouts: Whether it may learn from rollouts of an earlier version of its policy.
+        gives_td_errors: Whether `training_step` returns {"loss": …, "td_error": [B]}.
+        checks_compatibility: Whether it checks in `configure_callbacks` what goes together. With
+            other modules, datamodules and callbacks do so in their `setup`.
         monitor: The metric by which the best checkpoint is chosen, with "max" or "min"; None if
             there is no best checkpoint.
         takes_rounded_batches: Whether the module may train in bf16-true. Lightning rounds the
@@ -49,6 +54,9 @@ class Learner(LightningModule):
     algorithm: ClassVar[str]
     batch_type: ClassVar[type]
     needs_whole_episodes: bool = False
+    reuses_rollouts: ClassVar[bool] = False
+    gives_td_errors: ClassVar[bool] = False
+    checks_compatibility: ClassVar[bool] = True
     monitor: ClassVar[tuple[str, str] | None] = None
     takes_rounded_batches: ClassVar[bool] = False
     architecture: ClassVar[tuple[str, ...]] = ()
@@ -70,22 +78,14 @@ class Learner(LightningModule):
         return self
 
     def configure_callbacks(self) -> list[Callback]:
-        """Check that datamodule, callbacks and flags fit this module, and add missing callbacks.
-
-        Lightning calls this hook first, before any logger or callback writes files.
+        """Check what goes together in this run, and add missing callbacks.
 
         Raises:
-            ConfigurationError: If one of them does not fit.
+            ConfigurationError: If datamodule, callbacks or flags do not fit this module.
         """
-        trainer = self.trainer
-        data = getattr(trainer, "datamodule", None)
-        check_pair(self, data)
-        check_needs(trainer.callbacks, self, data)  # type: ignore[attr-defined]
-        check_flags(trainer, self, is_fitting(trainer), data)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, NeedsCallback):
-                callback.check_trainer(trainer, self)
-        given = trainer.callbacks  # type: ignore[attr-defined]
+        data = getattr(self.trainer, "datamodule", None)
+        check(self.trainer, self, data)
+        given = self.trainer.callbacks  # type: ignore[attr-defined]
         missing = (
             kind()
             for kind in self.necessary_callbacks
