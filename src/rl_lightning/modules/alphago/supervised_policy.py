@@ -10,7 +10,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from rl_lightning.experience import EnvironmentSpec, LabelledPositions, example_observations
-from rl_lightning.lightning_adapter.logging import is_logging
+from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.learner import Learner
 from rl_lightning.networks.board import BoardPolicy
 
@@ -69,7 +69,7 @@ class SupervisedPolicy(Learner):
         logits = self(batch.observations)
         loss = F.cross_entropy(logits, batch.actions)
         self.positions_seen += len(batch.actions) * self.trainer.world_size
-        if is_logging(self.trainer):
+        if should_log(self.trainer):
             top1 = (logits.argmax(1) == batch.actions).float().mean()
             metrics = {"train/loss": loss.detach(), "train/top1": top1}
             self.log_dict({**metrics, "step": self.positions_seen}, sync_dist=True)

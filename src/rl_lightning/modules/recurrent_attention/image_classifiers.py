@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rl_lightning.experience import LabelledImages
-from rl_lightning.lightning_adapter.logging import is_logging
+from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.learner import Learner
 from rl_lightning.runtime.errors import ConfigurationError
 
@@ -100,7 +100,7 @@ class ImageClassifier(Learner):
         self.right_answers = self.right_answers + right.sum()
         self.answers += len(right)
         self.images_seen += len(labels) * self.trainer.world_size
-        if is_logging(self.trainer):
+        if should_log(self.trainer):
             figures |= {"loss": loss.detach(), "accuracy": self.right_answers / self.answers}
             named = {f"train/{name}": value for name, value in figures.items()}
             self.log_dict({**named, "step": self.images_seen}, sync_dist=True)
