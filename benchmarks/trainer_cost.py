@@ -76,7 +76,7 @@ def bare(updates: int, seconds: dict[str, list[float]]) -> None:
     watch(data.ring, "sample", "sampling")
     optimizer, target = agent.configure_optimizers(), TargetNetwork(1, tau=0.01)
     trainer = Trainer(logger=False, enable_checkpointing=False)
-    dqn.is_logging = lambda _: False
+    dqn.should_log = lambda _: False
     agent._trainer = trainer
     for update, batch in enumerate(TrainingDataset(data)):
         if update == WARM_UP:

@@ -6,7 +6,6 @@ An experiment is one YAML file. Every value in it can be overridden by a flag wi
 import importlib
 import shlex
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
@@ -16,22 +15,24 @@ from typing import Any, TextIO
 import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-# The YAML files use short class names, which are only found for imported classes.
 from rl_lightning import __version__, datamodules, modules
 from rl_lightning.callbacks.defaults import DEFAULT_CALLBACKS
 from rl_lightning.callbacks.safeguards import StoppedError
+from rl_lightning.command_line.class_lists import import_classes, list_classes
 from rl_lightning.command_line.configurations import with_found_configurations
-from rl_lightning.command_line.log_lines import quieten_libraries
-from rl_lightning.command_line.parser import OneLineParser, list_classes, shorten
 from rl_lightning.compatibility.pairs import check_batch_types
-from rl_lightning.compatibility.trainer_flags import raised_by_lightning
 from rl_lightning.experience import ServesGtp
+from rl_lightning.lightning_adapter.command_line import ConfiguredCLI, OneLineParser, shorten
+from rl_lightning.lightning_adapter.errors import is_lost_connection, raised_by_lightning
+from rl_lightning.lightning_adapter.messages import (
+    ignore_irrelevant_warnings,
+    quieten_libraries,
+)
 from rl_lightning.runtime.checkpoints import check_checkpoint, load_weights
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
-from rl_lightning.runtime.ranks import has_several_ranks, is_lost_rank
+from rl_lightning.runtime.ranks import has_several_ranks
 from rl_lightning.tracking.ending import ending
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 from rl_lightning.tracking.run_description import RunDescription, describe_run
@@ -41,29 +42,6 @@ from rl_lightning.trainer import (
     complete_flags,
     prepare_process,
     prepare_trainer,
-)
-
-_IRRELEVANT_WARNINGS = (
-    # The command line is read before Lightning reads it, to find configurations by name.
-    r"LightningCLI's args parameter is intended to run from within Python",
-    # Datasets need a length, so that Lightning does not prefetch. There are no workers, for which
-    # Lightning warns here.
-    r"Your `IterableDataset` has `__len__` defined",
-    # Each worker would be a separate process with its own environments, so there are none.
-    r"The '\w+_dataloader' does not have many workers",
-    # `predict` yields recorded episodes, which are not items of a data set with indices.
-    r"Couldn't infer the batch indices",
-    # A resumed run writes to the folder that it had before. A run that starts from a checkpoint of
-    # another folder has a new one.
-    r"The dirpath has changed from",
-    r"Checkpoint directory .* exists and is not empty",
-    # Gymnasium prints tracebacks of environment copies in other processes. The error line of this
-    # package has the same information.
-    r"\x1b\[31mERROR: (Received the following error|Traceback|Raising the last exception)",
-    # Metrics are logged at every `log_every_n_steps`-th update, across epochs.
-    r"The number of training batches \(\d+\) is smaller than the logging interval",
-    # Lightning uses a function that torch has deprecated.
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
 
 _LOGGER = {"class_path": "rl_lightning.tracking.mlflow_tracker.MLflowTracker"}
@@ -86,7 +64,7 @@ def _configuring() -> Iterator[None]:
         ) from error
 
 
-class CommandLine(LightningCLI):
+class CommandLine(ConfiguredCLI):
     """LightningCLI with this package's defaults, checks and callbacks.
 
     Args:
@@ -97,10 +75,18 @@ class CommandLine(LightningCLI):
 
     def __init__(self, *args: Any, command: str, **kwargs: Any) -> None:
         self._command = command
+        self._parsers: dict[str, OneLineParser] = {}
         super().__init__(*args, **kwargs)
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the flags that all experiments share, and their defaults."""
+    @property
+    def options(self) -> Any:
+        """The configuration of the subcommand."""
+        return self.config[self.subcommand]
+
+    def add_arguments_to_parser(self, parser: OneLineParser) -> None:  # type: ignore[override]
+        """Add the flags of a subcommand that all experiments share, and their defaults."""
+        assert parser.command is not None
+        self._parsers[parser.command] = parser
         parser.add_argument(
             "--num_threads",
             type=int | None,
@@ -111,19 +97,15 @@ class CommandLine(LightningCLI):
         parser.set_defaults({f"trainer.{flag}": value for flag, value in TRAINER_DEFAULTS.items()})
         parser.set_defaults({"trainer.logger": _LOGGER})
         for key, (callback, defaults) in DEFAULT_CALLBACKS.items():
-            parser.add_lightning_class_args(callback, key)
+            # `add_lightning_class_args` would let Lightning add callbacks that do not fit, too.
+            parser.add_class_arguments(callback, key, fail_untyped=False, sub_configs=True)
             parser.set_defaults({f"{key}.{name}": value for name, value in defaults.items()})
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
         for shape in ("environment", "image_shape", "num_classes"):
             parser.link_arguments(
                 f"data.{shape}", f"model.init_args.{shape}", apply_on="instantiate"
             )
-
-    def _prepare_subcommand_parser(
-        self, klass: type, subcommand: str, **kwargs: Any
-    ) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "fit":
+        if parser.command == "fit":
             parser.add_argument(
                 "--weights_path",
                 type=str | None,
@@ -138,9 +120,8 @@ class CommandLine(LightningCLI):
                 default=False,
                 help="Allow a run without --ckpt_path, with the initial weights of training.",
             )
-        return parser
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+    def parse_arguments(self, parser: Any, args: Any) -> None:
         """Read the configuration, and check that the module's and the datamodule's class fit."""
         with _configuring():
             super().parse_arguments(parser, args)
@@ -158,31 +139,27 @@ class CommandLine(LightningCLI):
         with _configuring():
             super().instantiate_classes()
 
-    def _parse_ckpt_path(self) -> None:
-        """Do not read hyperparameters from the checkpoint, as Lightning would.
-
-        The configuration defines the module, and a checkpoint that does not fit it is refused.
-        """
-
     def before_instantiate_classes(self) -> None:
         """Set threads and memory of this process."""
-        prepare_process(self._get(self.config, "num_threads"))
+        prepare_process(self.options.num_threads)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer, with all that this package adds to Lightning's."""
-        flags = self._get(self.config_init, "trainer")
-        made = {key: self._get(self.config_init, key) for key in DEFAULT_CALLBACKS}
-        best = self._get(self.config, "checkpoint").as_dict()
-        completed = complete_flags(self.model, self.datamodule, flags, made, best, self.describe)
-        return self._instantiate_trainer({**completed, **kwargs}, [])
+        objects = self.config_init[self.subcommand]
+        made = {key: objects[key] for key in DEFAULT_CALLBACKS}
+        best = self.options.checkpoint.as_dict()
+        completed = complete_flags(
+            self.model, self.datamodule, objects.trainer, made, best, self.describe
+        )
+        return super().instantiate_trainer(**{**completed, **kwargs})
 
     def describe(self) -> RunDescription:
         """The names, parameters and tags of a run of this configuration."""
         assert self.subcommand is not None
-        parser = self._subcommand_parsers[self.subcommand]
+        parser = self._parsers[self.subcommand]
         config, defaults = (
             yaml.safe_load(parser.dump(each, skip_none=False, skip_validation=True))
-            for each in (self.config[self.subcommand], parser.get_defaults())
+            for each in (self.options, parser.get_defaults())
         )
         return describe_run(
             getattr(self.model, "algorithm", type(self.model).__name__),
@@ -195,8 +172,8 @@ class CommandLine(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Find and check the checkpoint, and continue its run."""
         prepare_trainer(self.trainer, self.model, self.datamodule, self.subcommand == "fit")
-        asked = self._get(self.config, "ckpt_path")
-        weights = self._get(self.config, "weights_path", default=None)
+        asked = self.options.ckpt_path
+        weights = self.options.get("weights_path")
         if weights is not None:
             if asked is not None:
                 raise ConfigurationError(
@@ -214,7 +191,7 @@ class CommandLine(LightningCLI):
                 "and there is none: give the checkpoint's path"
             )
         if asked is None:
-            if self.subcommand != "fit" and not self._get(self.config, "untrained"):
+            if self.subcommand != "fit" and not self.options.untrained:
                 raise ConfigurationError(
                     f"{self.subcommand} needs a checkpoint, because without one the weights are "
                     "untrained: give --ckpt_path, or --untrained true if you want that"
@@ -262,8 +239,7 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
         args: The arguments. The default is those of this process.
         cli: The class that reads and runs them.
     """
-    for irrelevant in _IRRELEVANT_WARNINGS:
-        warnings.filterwarnings("ignore", message=irrelevant)
+    ignore_irrelevant_warnings()
     quieten_libraries()
     given = sys.argv[1:] if args is None else args
     if given and given[-1] in _LISTED:
@@ -273,6 +249,8 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
         cli = partial(_GtpCLI, sys.stdout)
         with redirect_stdout(sys.stderr):  # only the answers are on the standard output
             return main(["predict", *given[1:], "--trainer.enable_progress_bar", "false"], cli)
+    for package in _LISTED.values():
+        import_classes(package)
     try:
         cli(
             LightningModule,
@@ -287,6 +265,7 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
             parser_kwargs={
                 "prog": "python -m rl_lightning",
                 "version": __version__,
+                **{name: {"command": name} for name in CommandLine.subcommands()},
             },
             args=[*with_found_configurations(given)],
             command=shlex.join(["python", "-m", "rl_lightning", *given]),
@@ -295,7 +274,7 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
         rank_zero_only(_print_error)(f"rl_lightning: {stopped}")
         return 128 + stopped.signum
     except Exception as error:
-        if is_lost_rank(error):
+        if has_several_ranks() and is_lost_connection(error):
             _print_error(f"rl_lightning: error: {_LOST_RANK}")
             return 1
         shown = _user_error(error)

@@ -2,7 +2,6 @@
 
 import re
 
-import torch
 from lightning import LightningModule, Trainer
 
 from rl_lightning.callbacks.progress import TrainingProgress, ValidationLines
@@ -61,12 +60,9 @@ def test_evaluation_prints_no_line(working_folder, store, capsys):
     assert "epoch" not in capsys.readouterr().out
 
 
-def test_tables_of_evaluations_are_rounded(capsys):
-    module, trainer = LightningModule(), Trainer(logger=False, barebones=True)
-    ValidationLines().setup(trainer, module, "test")
-    figures = {"test/length": torch.tensor(173.77999877929688), "step": torch.tensor(2_010_048.0)}
-    trainer.test_loop._print_results([figures], "test")
-    printed = capsys.readouterr().out
-    assert "173.8 " in printed
-    assert "173.77" not in printed
-    assert "2010048 " in printed
+def test_the_lines_of_evaluations_are_rounded(monkeypatch):
+    rounded = []
+    monkeypatch.setattr("rl_lightning.callbacks.progress.round_tables", rounded.append)
+    trainer = Trainer(logger=False, barebones=True)
+    ValidationLines().setup(trainer, LightningModule(), "test")
+    assert rounded == [trainer]

@@ -159,7 +159,7 @@ def test_each_loss_reaches_its_own_parameters_only(monkeypatch):
         name for name in names if name.startswith("target_q_functions")
     }
     logged = {}
-    monkeypatch.setattr("rl_lightning.modules.sac.is_logging", lambda trainer: False)
+    monkeypatch.setattr("rl_lightning.modules.sac.should_log", lambda trainer: False)
 
     def keep(name, function):
         def kept(*arguments):

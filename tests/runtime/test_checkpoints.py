@@ -16,7 +16,7 @@ class Small(Learner):
     """Two parts, a counter and an architecture."""
 
     architecture = ("environment", "size")
-    uncast = ("seen",)
+    counts = ("seen",)
 
     def __init__(self, environment: EnvironmentSpec, size: int, parts: tuple[str, ...]) -> None:
         super().__init__()

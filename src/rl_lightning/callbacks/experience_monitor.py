@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 
 from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.experience import HasStatistics
-from rl_lightning.lightning_adapter.logging import is_logging
+from rl_lightning.lightning_adapter.logging import should_log
 
 
 class ExperienceMonitor(NeedsCallback):
@@ -44,7 +44,7 @@ class ExperienceMonitor(NeedsCallback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log at every `log_every_n_steps`-th update."""
-        if not is_logging(trainer):
+        if not should_log(trainer):
             return
         seconds = time.perf_counter() - self._time
         statistics = _experience(trainer).statistics()

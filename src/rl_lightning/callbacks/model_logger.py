@@ -97,7 +97,7 @@ class ModelLogger(NeedsCallback):
                 type(module).load_from_checkpoint(
                     checkpoint, map_location="cpu", weights_only=True
                 ),
-                tracking_uri=str(logger._tracking_uri),
+                tracking_uri=logger.experiment.tracking_uri,
                 run_id=str(logger.run_id),
                 checkpoint=Path(checkpoint).name,
                 registered_model_name=self.registered_model_name,

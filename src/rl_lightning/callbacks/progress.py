@@ -6,13 +6,11 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
-from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
-from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor
 
 from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.lightning_adapter.trainers import round_tables
 
 
 class TrainingProgress(TQDMProgressBar):
@@ -55,8 +53,7 @@ class ValidationLines(NeedsCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Round the figures of Lightning's tables, which show all digits of a float."""
         super().setup(trainer, pl_module, stage)
-        for loop in (trainer.test_loop, trainer.validate_loop):
-            loop._print_results = _print_rounded  # type: ignore[method-assign]
+        round_tables(trainer)
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -74,16 +71,6 @@ class ValidationLines(NeedsCallback):
         shown = isinstance(bar, TQDMProgressBar) and bar.is_enabled
         (Tqdm.write if shown else print)(line + deviation, file=sys.stdout)
         sys.stdout.flush()
-
-
-def _print_rounded(results: list[Any], stage: str) -> None:
-    rounded = apply_to_collection(results, (Tensor, float), _rounded)
-    _EvaluationLoop._print_results(rounded, stage)
-
-
-def _rounded(value: Any) -> str:
-    number = float(value)
-    return f"{number:.0f}" if number.is_integer() or abs(number) >= 1e4 else f"{number:.4g}"
 
 
 def _short(value: Any) -> str:

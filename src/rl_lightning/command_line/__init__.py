@@ -1,1 +1,1 @@
-"""The command line's parser, configurations by name, and log lines."""
+"""Configurations and classes by name, and arguments of commands."""

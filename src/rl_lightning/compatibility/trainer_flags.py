@@ -4,12 +4,9 @@ Lightning itself finds most of these mistakes only after the start of the run, o
 `docs/trainer_flags.md` has the table of all flags.
 """
 
-import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import lightning
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
@@ -24,9 +21,9 @@ from lightning.pytorch.callbacks import (
     ThroughputMonitor,
 )
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import nn
 
+from rl_lightning.lightning_adapter.trainers import start_method
 from rl_lightning.runtime.errors import ConfigurationError
 
 BatchesOf = Callable[[str], int | None]
@@ -73,8 +70,7 @@ def check_strategy(trainer: Trainer) -> None:
             f"trainer.strategy is {type(strategy).__name__}, which splits the weights over "
             "devices, and a policy needs all of its weights to act between updates: use ddp"
         )
-    launcher = strategy.launcher
-    if isinstance(launcher, _MultiProcessingLauncher) and launcher._start_method != "fork":
+    if start_method(strategy) not in (None, "fork"):
         raise ConfigurationError(
             "trainer.strategy starts processes by pickling (spawn), and environments cannot be "
             "pickled: use ddp"
@@ -176,12 +172,3 @@ def _batches(trainer: Trainer, batches_of: BatchesOf) -> Iterator[str]:
                 "give at most as many, or set trainer.check_val_every_n_epoch to null to count "
                 "over epochs"
             )
-
-
-def raised_by_lightning(error: BaseException) -> bool:
-    """Whether a `raise` in Lightning's own code raised an error, which is then about settings."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return False
-    inside = Path(frames[-1].filename).is_relative_to(Path(lightning.__file__).parent)
-    return inside and (frames[-1].line or "").startswith("raise ")

@@ -28,6 +28,7 @@ from gymnasium.envs.toy_text import BlackjackEnv, CliffWalkingEnv, FrozenLakeEnv
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.common import OrderEnforcing, PassiveEnvChecker
 
+from rl_lightning.lightning_adapter.environments import PRIVATE_STATE
 from rl_lightning.runtime.errors import ConfigurationError
 
 State = dict[str, Any]
@@ -47,8 +48,7 @@ _ATTRIBUTES: dict[type, tuple[str, ...]] = {
 }
 _MUJOCO_ATTRIBUTES = ("goal", "goal_pos", "cylinder_pos")  # of Reacher and Pusher
 _WRAPPER_ATTRIBUTES: dict[type, tuple[str, ...]] = {
-    wrappers.TimeLimit: ("_elapsed_steps",),
-    OrderEnforcing: ("_has_reset",),
+    **{kind: PRIVATE_STATE[kind] for kind in (wrappers.TimeLimit, OrderEnforcing)},
     PassiveEnvChecker: ("checked_reset", "checked_step", "checked_render"),
     **dict.fromkeys(
         (
@@ -136,7 +136,11 @@ def _read_parts(env: Any) -> State | None:
         return _read_own(env)
     if type(env) is SyncVectorEnv:
         copies = [read_state(copy) for copy in env.envs]
-        return None if None in copies else {**_read(env, ("_autoreset_envs",)), "copies": copies}
+        return (
+            None
+            if None in copies
+            else {**_read(env, PRIVATE_STATE[SyncVectorEnv]), "copies": copies}
+        )
     if type(env).__module__.startswith("gymnasium.envs.mujoco."):
         return {**_read_with_generator(env, _MUJOCO_ATTRIBUTES), "mujoco": _read_mujoco(env)}
     names = None if _has_random_map(env) else _ATTRIBUTES.get(type(env))

@@ -3,7 +3,7 @@
 from lightning import Trainer
 
 
-def is_logging(trainer: Trainer) -> bool:
+def should_log(trainer: Trainer) -> bool:
     """Whether the metrics of this update are sent to the logger (see `log_every_n_steps`).
 
     Lightning drops the metrics of all other updates, and computing a metric costs as much time as

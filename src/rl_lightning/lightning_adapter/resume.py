@@ -7,8 +7,10 @@ checkpoint after a batch, it skips a validation that was due. It also counts an 
 early as complete. So the counts are corrected here when a checkpoint is loaded.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import torch
 from lightning import Trainer
 from lightning.pytorch.loops.evaluation_loop import RestartStage
 
@@ -20,16 +22,19 @@ class Resumption(NamedTuple):
     before_validation: bool  # the checkpoint was written before a validation that may be due
 
 
-def correct_progress(loops: dict[str, Any], accumulate_grad_batches: int) -> Resumption:
-    """Correct the state of the fit loop in a checkpoint, in place.
+def correct_progress(checkpoint: dict[str, Any], accumulate_grad_batches: int) -> Resumption | None:
+    """Correct the counts of the fit loop in a checkpoint, in place.
 
     Args:
-        loops: `checkpoint["loops"]["fit_loop"]`.
+        checkpoint: A checkpoint of Lightning.
         accumulate_grad_batches: The Trainer's flag.
 
     Returns:
-        The argument of `run_due_validation`.
+        The argument of `run_due_validation`; None if the checkpoint has no counts.
     """
+    if "loops" not in checkpoint:
+        return None
+    loops = checkpoint["loops"]["fit_loop"]
     epochs, batches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
     done = batches["current"]["ready"]
     steps = batches["is_last_batch"] or done % accumulate_grad_batches == 0
@@ -73,6 +78,16 @@ def run_due_validation(trainer: Trainer, resumption: Resumption) -> None:
         loop.val_loop._restart_stage = RestartStage.RESTARTED_MID_EVALUATION
 
 
+def correct_logged_step(trainer: Trainer, resumption: Resumption) -> None:
+    """Set the count of updates that decides when metrics are logged."""
+    trainer.fit_loop.epoch_loop._batches_that_stepped = resumption.logged_step
+
+
+def accumulates_gradients(trainer: Trainer) -> bool:
+    """Whether the gradients of the last batch wait for those of the next one."""
+    return trainer.fit_loop._should_accumulate()
+
+
 def unlogged_metrics(trainer: Trainer) -> dict[str, float]:
     """Metrics of the last update that Lightning has not logged when a checkpoint is written."""
     loop, connector = trainer.fit_loop.epoch_loop, trainer._logger_connector
@@ -80,7 +95,7 @@ def unlogged_metrics(trainer: Trainer) -> dict[str, float]:
     # Lightning logs nothing between two optimizer steps.
     if count.completed == count.processed or not connector.should_update_logs:
         return {}
-    if trainer.fit_loop._should_accumulate():
+    if accumulates_gradients(trainer):
         return {}
     metrics = {name: float(value) for name, value in connector.metrics["log"].items()}
     if metrics and "step" not in metrics:  # Lightning then adds both of these
@@ -97,3 +112,20 @@ def monitored_metrics(trainer: Trainer) -> dict[str, float]:
     return {
         name: float(value) for name, value in trainer.callback_metrics.items() if name in monitored
     }
+
+
+def log_again(trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    """Log metrics from `unlogged_metrics`, at their step."""
+    trainer._logger_connector.log_metrics(dict[str, Any](metrics))
+
+
+def restore_monitored(trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    """Add metrics from `monitored_metrics` to those that callbacks read."""
+    for name, value in metrics.items():
+        trainer._logger_connector._callback_metrics[name] = torch.tensor(value)
+
+
+def skip_early_stopping(trainer: Trainer) -> None:
+    """Let EarlyStopping not check its metric at the end of this epoch."""
+    for callback in trainer.early_stopping_callbacks:
+        callback._check_on_train_epoch_end = None  # Lightning sets it again in `fit`

@@ -17,7 +17,7 @@ from rl_lightning.functional.targets import (
     td_error,
     td_loss,
 )
-from rl_lightning.lightning_adapter.logging import is_logging
+from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.agent import Agent
 from rl_lightning.networks.bodies import NetworkName, make_body
 from rl_lightning.networks.q_network import QNetwork
@@ -129,7 +129,7 @@ class DQN(Agent):
         loss = losses.mean()
         if self.normaliser is not None:
             self.normaliser.update(batch.observations)
-        if is_logging(self.trainer):
+        if should_log(self.trainer):
             self.log_dict(
                 {
                     "train/loss": loss.detach(),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from rl_lightning.experience import EnvironmentSpec, Exploration, Rollout
-from rl_lightning.lightning_adapter.logging import is_logging
+from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.agent import Agent
 from rl_lightning.networks.bodies import (
     Activation,
@@ -128,7 +128,7 @@ class PolicyGradient(Agent):
         )
         if batch.is_last_use:
             self.learn_statistics(batch, losses.returns)
-        if is_logging(self.trainer):
+        if should_log(self.trainer):
             self.log_dict(
                 {
                     "train/loss": loss.detach(),

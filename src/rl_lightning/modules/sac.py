@@ -17,7 +17,7 @@ from rl_lightning.functional.maximum_entropy import (
     soft_q_target,
     temperature_loss,
 )
-from rl_lightning.lightning_adapter.logging import is_logging
+from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.agent import Agent
 from rl_lightning.networks.bodies import make_body
 from rl_lightning.networks.policy_heads import SquashedGaussianHead
@@ -139,7 +139,7 @@ class SAC(Agent):
 
         if self.normaliser is not None:
             self.normaliser.update(batch.observations)
-        if is_logging(self.trainer):
+        if should_log(self.trainer):
             self.log_dict(
                 {
                     "train/loss": loss.detach(),

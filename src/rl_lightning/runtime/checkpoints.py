@@ -70,7 +70,7 @@ def check_checkpoint(path: Path, module: Any) -> None:
 def load_weights(path: Path, module: Any) -> str:
     """Give a module the weights of a checkpoint, for a new run.
 
-    Optimizer, schedules, random streams and counters (the module's `uncast`) keep their initial
+    Optimizer, schedules, random streams and counts (the module's `counts`) keep their initial
     state. A part of a network is a direct submodule, such as `policy`. A part that only the module
     or only the checkpoint has is left out, so that networks can start from those of a module with
     fewer networks. The environment may have another id, such as another komi.
@@ -88,9 +88,9 @@ def load_weights(path: Path, module: Any) -> str:
     """
     saved = _load_with_weights(path)
     _compare_hyperparameters(path, saved, module, ignored=("env_id",))
-    counters = getattr(module, "uncast", ())
+    counts = getattr(module, "counts", ())
     theirs, ours = (
-        {name: value for name, value in each.items() if name not in counters}
+        {name: value for name, value in each.items() if name not in counts}
         for each in (saved["state_dict"], module.state_dict())
     )
     parts = [{name.partition(".")[0]: None for name in each} for each in (ours, theirs)]

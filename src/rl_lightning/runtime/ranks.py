@@ -76,9 +76,3 @@ def from_all_ranks(value: Any) -> list[Any]:
     gathered: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, value)
     return gathered
-
-
-def is_lost_rank(error: BaseException) -> bool:
-    """Whether an error only means that the process of another rank has ended."""
-    message = str(error)
-    return has_several_ranks() and ("closed by peer" in message or "reset by peer" in message)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rl_lightning.command_line.log_lines import quieten_libraries
+from rl_lightning.lightning_adapter.messages import quieten_libraries
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.studies.kind import StudyKind
 from rl_lightning.studies.parent_run import ParentRun

@@ -89,18 +89,19 @@ def onnx_program(module: LightningModule) -> Any:
 @contextmanager
 def _store(tracking_uri: str) -> Iterator[None]:
     """Let MLflow's functions use a store, without its messages on each step of the logging."""
-    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+    import mlflow
 
-    before = os.environ.get("MLFLOW_TRACKING_URI")  # which MLflow changes too
+    before, variable = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(tracking_uri)  # which sets the environment variable too
     try:
-        with _use_tracking_uri(tracking_uri):
-            yield
+        yield
     finally:
-        if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
+        mlflow.set_tracking_uri(before)
+        if variable is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = variable
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

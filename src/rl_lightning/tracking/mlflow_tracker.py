@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from lightning.fabric.utilities.logger import _add_prefix
-from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
+from rl_lightning.lightning_adapter.mlflow import NO_STORE, LateMLFlowLogger
 from rl_lightning.runtime.errors import ConfigurationError, one_line
 from rl_lightning.tracking.metric_sender import MetricSender, Point
 from rl_lightning.tracking.mlflow_store import open_on_training_runs, open_store
@@ -23,12 +22,9 @@ if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 DEFAULT_EXPERIMENT = "rl_lightning"
-# Stands for "no store". A client for an http address does nothing until it is used, and a client
-# for a database would create the database at once.
-NO_STORE = "http://localhost:0"
 
 
-class MLflowTracker(MLFlowLogger):
+class MLflowTracker(LateMLFlowLogger):
     """Lightning's MLFlowLogger with the local SQLite store that `mlflow ui` opens by default.
 
     Metrics are sent from a separate thread, so that training does not wait for the database. If a
@@ -88,18 +84,16 @@ class MLflowTracker(MLFlowLogger):
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
             _check_answers(uri)
-        self._client: MlflowClient | None = None
         super().__init__(
+            uri,
             experiment_name=experiment_name or DEFAULT_EXPERIMENT,
-            tracking_uri=NO_STORE,
             run_name=run_name,
             run_id=run_id,
             tags=tags,
             log_model=log_model,
-            prefix=prefix,
             artifact_location=artifact_location,
         )
-        self._tracking_uri = uri
+        self._prefix_of_metrics = f"{prefix}{self.LOGGER_JOIN_CHAR}" if prefix else ""
         self._synchronous = synchronous
         self._log_system_metrics = log_system_metrics
         self._system_metrics: SystemMetricsMonitor | None = None
@@ -111,26 +105,9 @@ class MLflowTracker(MLFlowLogger):
         self._goes_on = run_id is not None
         self._last_steps: dict[str, int] = {}
 
-    @property
-    def _mlflow_client(self) -> "MlflowClient":
-        """The client. Making it creates the database of a new store, and the experiment.
-
-        It is therefore made at its first use, so that a refused configuration leaves no file.
-        """
-        if self._client is None:
-            self._client = open_store(
-                self._tracking_uri, self._experiment_name, self._artifact_location
-            )
-        return self._client
-
-    @_mlflow_client.setter
-    def _mlflow_client(self, client: Any) -> None:
-        """Ignore the client that Lightning's constructor makes."""
-
-    @property
-    def tracking_uri(self) -> str:
-        """Address of the store."""
-        return self._tracking_uri
+    def open_client(self) -> "MlflowClient":
+        """Create the database of a new store, and the experiment."""
+        return open_store(self.tracking_uri, self.experiment_name, self.artifact_location)
 
     @property
     def save_dir(self) -> str:
@@ -140,13 +117,13 @@ class MLflowTracker(MLFlowLogger):
     @property
     def name(self) -> str:
         """The experiment's name, which is also a folder's name. Lightning would use its id."""
-        return self._experiment_name
+        return self.experiment_name
 
     def describe(self, run: RunDescription) -> None:
         """Set the names, parameters and tags that the configuration does not have."""
         if not self._is_named:
-            self._experiment_name = run.experiment
-        self._run_name = self._run_name or run.name
+            self.experiment_name = run.experiment
+        self.run_name = self.run_name or run.name
         self._parameters = run.parameters
         self.tags = {**run.tags, **(self.tags or {})}
 
@@ -180,24 +157,27 @@ class MLflowTracker(MLFlowLogger):
             ConfigurationError: If the run is not in the store.
         """
         folder = checkpoint.absolute().parent.parent
-        if self._run_id is not None or folder.parent != Path(self.save_dir, self.name).absolute():
+        if (
+            self.chosen_run is not None
+            or folder.parent != Path(self.save_dir, self.name).absolute()
+        ):
             return
-        self._run_id, self._goes_on, self._evaluates = folder.name, True, evaluates
+        self.chosen_run, self._goes_on, self._evaluates = folder.name, True, evaluates
         self._check_known(checkpoint)
 
     @rank_zero_only
     def _check_known(self, checkpoint: Path) -> None:
         from mlflow.exceptions import MlflowException
 
-        assert self._run_id is not None
+        assert self.chosen_run is not None
         try:
-            self._mlflow_client.get_run(self._run_id)
+            self.client.get_run(self.chosen_run)
         except MlflowException as error:
             if self._evaluates:
-                self._run_id, self._goes_on, self._evaluates = None, False, False
+                self.chosen_run, self._goes_on, self._evaluates = None, False, False
                 return
             raise ConfigurationError(
-                f"{checkpoint} is of run {self._run_id}, which is not in {self._tracking_uri}: "
+                f"{checkpoint} is of run {self.chosen_run}, which is not in {self.tracking_uri}: "
                 "copy the checkpoint to another folder to start a new run with it"
             ) from error
 
@@ -218,7 +198,7 @@ class MLflowTracker(MLFlowLogger):
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
             self._system_metrics = SystemMetricsMonitor(
-                self.run_id, resume_logging=self._goes_on, tracking_uri=self._tracking_uri
+                self.run_id, resume_logging=self._goes_on, tracking_uri=self.tracking_uri
             )
             self._system_metrics.start()
 
@@ -230,9 +210,10 @@ class MLflowTracker(MLFlowLogger):
             assert self.run_id is not None
             folder = Path(self.save_dir, self.name, self.run_id)
             self._sender = MetricSender(self._deliver, folder / "unsent_metrics.jsonl")
+        named = {f"{self._prefix_of_metrics}{key}": value for key, value in metrics.items()}
         self._sender.send(
             Point(key, float(value), now, step)
-            for key, value in _add_prefix(metrics, self._prefix, self.LOGGER_JOIN_CHAR).items()
+            for key, value in named.items()
             if step > self._last_step(key)
         )
         if self._synchronous:
@@ -242,8 +223,8 @@ class MLflowTracker(MLFlowLogger):
         from mlflow.entities import Metric
 
         metrics = [Metric(*point) for point in points]
-        assert self._run_id is not None
-        self._mlflow_client.log_batch(self._run_id, metrics=metrics)
+        assert self.chosen_run is not None
+        self.client.log_batch(self.chosen_run, metrics=metrics)
 
     def _last_step(self, key: str) -> int:
         """The last step of a metric before the run was resumed; −1 if there is none."""

@@ -14,7 +14,7 @@ from rl_lightning.experience import (
     MatchResults,
     ScoredPositions,
 )
-from rl_lightning.lightning_adapter.logging import is_logging
+from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.alphago.board_player import BoardPlayer
 
 
@@ -77,7 +77,7 @@ class GameValue(BoardPlayer):
         values = self.value(batch.observations)
         assert values.shape == batch.outcomes.shape, f"v {values.shape}, z {batch.outcomes.shape}"
         loss = F.mse_loss(values, batch.outcomes)
-        if is_logging(self.trainer):
+        if should_log(self.trainer):
             self.log("train/loss", loss.detach(), sync_dist=True)
         return loss
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rl_lightning.experience import EnvironmentSpec, SelfPlayGames
 from rl_lightning.functional.returns import game_advantages, standardised
-from rl_lightning.lightning_adapter.logging import is_logging
+from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.alphago.board_player import BoardPlayer
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.ranks import ddp_scale
@@ -113,7 +113,7 @@ class SelfPlayPolicy(BoardPlayer):
             - self.entropy_coefficient * terms["entropy"]
             + self.kl_coefficient * terms.get("kl", torch.zeros_like(values[0]))
         )
-        if is_logging(self.trainer):
+        if should_log(self.trainer):
             logged = {f"train/{name}": value.detach() for name, value in terms.items()}
             self.log_dict({"train/loss": loss.detach(), **logged}, sync_dist=True)
         return loss * ddp_scale(batch.lengths.sum())

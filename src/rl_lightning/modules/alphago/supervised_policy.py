@@ -10,7 +10,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from rl_lightning.experience import EnvironmentSpec, LabelledPositions, example_observations
-from rl_lightning.lightning_adapter.logging import is_logging
+from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.learner import Learner
 from rl_lightning.networks.board import BoardPolicy
 
@@ -27,7 +27,7 @@ class SupervisedPolicy(Learner):
     takes_rounded_batches = True
     monitor = ("val/top1", "max")
     architecture: ClassVar[tuple[str, ...]] = ("environment", "num_layers", "num_filters")
-    uncast: ClassVar[tuple[str, ...]] = ("positions_seen",)
+    counts: ClassVar[tuple[str, ...]] = ("positions_seen",)
 
     def __init__(
         self,
@@ -54,7 +54,8 @@ class SupervisedPolicy(Learner):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.positions_seen: Tensor
-        self.register_buffer("positions_seen", torch.zeros((), dtype=torch.float64))
+        # An integer, because the precision of the run does not cast integers.
+        self.register_buffer("positions_seen", torch.zeros((), dtype=torch.int64))
         self.val_metrics = _accuracies(environment, "val/")
         self.test_metrics = _accuracies(environment, "test/")
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
@@ -69,10 +70,10 @@ class SupervisedPolicy(Learner):
         logits = self(batch.observations)
         loss = F.cross_entropy(logits, batch.actions)
         self.positions_seen += len(batch.actions) * self.trainer.world_size
-        if is_logging(self.trainer):
+        if should_log(self.trainer):
             top1 = (logits.argmax(1) == batch.actions).float().mean()
             metrics = {"train/loss": loss.detach(), "train/top1": top1}
-            self.log_dict({**metrics, "step": self.positions_seen}, sync_dist=True)
+            self.log_dict({**metrics, "step": self.positions_seen.double()}, sync_dist=True)
         return loss
 
     def validation_step(self, batch: LabelledPositions, batch_idx: int) -> None:
@@ -108,7 +109,7 @@ class SupervisedPolicy(Learner):
 
     def _log_counts(self, metrics: MetricCollection, loss: MeanMetric, name: str) -> None:
         # torchmetrics sums the counts of all ranks before it divides.
-        values = {**metrics.compute(), name: loss.compute(), "step": self.positions_seen}
+        values = {**metrics.compute(), name: loss.compute(), "step": self.positions_seen.double()}
         self.log_dict(values, sync_dist=True)
         metrics.reset()
         loss.reset()

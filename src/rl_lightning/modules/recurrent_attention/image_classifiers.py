@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rl_lightning.experience import LabelledImages
-from rl_lightning.lightning_adapter.logging import is_logging
+from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.learner import Learner
 from rl_lightning.runtime.errors import ConfigurationError
 
@@ -44,7 +44,7 @@ class ImageClassifier(Learner):
     monitor = ("val/error", "min")
     architecture: ClassVar[tuple[str, ...]] = ("image_shape", "num_classes")
     carried: ClassVar[tuple[str, ...]] = ("right_answers", "answers")
-    uncast: ClassVar[tuple[str, ...]] = ("images_seen",)
+    counts: ClassVar[tuple[str, ...]] = ("images_seen",)
 
     def __init__(
         self,
@@ -78,7 +78,8 @@ class ImageClassifier(Learner):
             {name: MulticlassConfusionMatrix(num_classes) for name in self.protocols}
         )
         self.images_seen: Tensor
-        self.register_buffer("images_seen", torch.zeros((), dtype=torch.float64))
+        # An integer, because the precision of the run does not cast integers.
+        self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
 
     def training_loss(
         self, images: Tensor, labels: Tensor
@@ -100,10 +101,10 @@ class ImageClassifier(Learner):
         self.right_answers = self.right_answers + right.sum()
         self.answers += len(right)
         self.images_seen += len(labels) * self.trainer.world_size
-        if is_logging(self.trainer):
+        if should_log(self.trainer):
             figures |= {"loss": loss.detach(), "accuracy": self.right_answers / self.answers}
             named = {f"train/{name}": value for name, value in figures.items()}
-            self.log_dict({**named, "step": self.images_seen}, sync_dist=True)
+            self.log_dict({**named, "step": self.images_seen.double()}, sync_dist=True)
             self.right_answers = torch.zeros_like(self.right_answers)
             self.answers = 0
         return loss
@@ -115,7 +116,7 @@ class ImageClassifier(Learner):
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/error`."""
-        metrics = {"val/error": self.val_error.compute(), "step": self.images_seen}
+        metrics = {"val/error": self.val_error.compute(), "step": self.images_seen.double()}
         self.log_dict(metrics, sync_dist=True)
         self.val_error.reset()
 
@@ -139,7 +140,7 @@ class ImageClassifier(Learner):
         counts = self.confusion(self.protocols[0]).compute()
         per_class = counts.diagonal() / counts.sum(1)
         named = {f"test/accuracy_{k}": value for k, value in enumerate(per_class)}
-        self.log_dict({**named, "step": self.images_seen}, sync_dist=True)
+        self.log_dict({**named, "step": self.images_seen.double()}, sync_dist=True)
 
     def confusion(self, protocol: str) -> MulticlassConfusionMatrix:
         """The confusion matrix for one of `protocols`."""

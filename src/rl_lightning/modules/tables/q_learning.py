@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rl_lightning.experience import EnvironmentSpec, Exploration, Transitions
 from rl_lightning.functional.exploration import epsilon_greedy, linear_schedule
 from rl_lightning.functional.targets import q_learning_target, td_error
-from rl_lightning.lightning_adapter.logging import is_logging
+from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.agent import Agent
 from rl_lightning.modules.tables.value_iteration import action_table
 
@@ -77,7 +77,7 @@ class QLearning(Agent):
     def training_step(self, batch: Transitions) -> Tensor:
         """Compute the loss of one minibatch."""
         loss = self.loss(batch)
-        if is_logging(self.trainer):
+        if should_log(self.trainer):
             self.log_dict(
                 {
                     "train/loss": loss.detach(),

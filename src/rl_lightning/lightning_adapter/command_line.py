@@ -1,13 +1,12 @@
-"""The parser of the command line, with one-line errors."""
+"""LightningCLI and its parser with one-line errors, made from jsonargparse's messages."""
 
 import difflib
 import re
 from enum import Enum
-from types import ModuleType
 from typing import Any, NoReturn
 
 import yaml
-from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from rl_lightning.runtime.errors import ConfigurationError
 
@@ -17,11 +16,29 @@ yaml.SafeDumper.add_multi_representer(
 )
 
 
-class OneLineParser(LightningArgumentParser):
-    """Raises an error of one line, where argparse would first print pages of usage."""
+class ConfiguredCLI(LightningCLI):
+    """LightningCLI that takes the module from the configuration alone.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Lightning's own reads hyperparameters from the checkpoint too, and they replace those of the
+    configuration without a message.
+    """
+
+    def _parse_ckpt_path(self) -> None:
+        """Do not read the checkpoint."""
+
+
+class OneLineParser(LightningArgumentParser):
+    """Raises an error of one line, where argparse would first print pages of usage.
+
+    Args:
+        args: Arguments of LightningArgumentParser.
+        command: The subcommand whose options this parser has, such as "fit".
+        kwargs: Arguments of LightningArgumentParser.
+    """
+
+    def __init__(self, *args: Any, command: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.command = command
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a ConfigurationError with the important lines of the message."""
@@ -56,15 +73,3 @@ def shorten(message: str) -> str:
     short = re.sub(r'Parser key "([^"]+)":', r"\1:", " ".join(dict.fromkeys(kept)))
     short = re.sub(r"Expected a <class '(\w+)'>", r"Expected a value of type \1", short)
     return "a --config file is empty" if short == "Unexpected config:" else short
-
-
-def list_classes(flag: str, package: ModuleType) -> str:
-    """A table of the classes that `flag` describes, with what each of them is.
-
-    Args:
-        flag: Such as "--model.help".
-        package: Where the classes are.
-    """
-    summaries = {name: vars(package)[name].__doc__.splitlines()[0] for name in package.__all__}
-    lines = [f"  {name:<26}{summary}" for name, summary in sorted(summaries.items())]
-    return "\n".join([f"{flag} NAME shows the options of one of these:", *lines])

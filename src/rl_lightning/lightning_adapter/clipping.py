@@ -1,0 +1,41 @@
+"""Gradient clipping that works with fused optimizers in mixed precision too."""
+
+from collections.abc import Iterable
+
+from lightning import LightningModule
+from lightning.fabric.plugins.precision.amp import _optimizer_handles_unscaling
+from lightning.pytorch.plugins import MixedPrecision
+from torch import nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.optim import Optimizer
+
+
+class ClippedModule(LightningModule):
+    """A LightningModule whose gradients can be clipped in groups.
+
+    Lightning's own clipping takes the norm over all parameters. It refuses fused optimizers in
+    mixed precision, even in bf16, where gradients are not scaled.
+    """
+
+    def clipped_apart(self, optimizer: Optimizer) -> Iterable[list[nn.Parameter]]:
+        """Groups of parameters. Each is clipped to the Trainer's `gradient_clip_val` separately."""
+        return [[each for group in optimizer.param_groups for each in group["params"]]]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip gradients by norm or by value, as the Trainer's flags define."""
+        if not gradient_clip_val:
+            return
+        precision = self.trainer.precision_plugin
+        scaler = precision.scaler if isinstance(precision, MixedPrecision) else None
+        if scaler is not None and _optimizer_handles_unscaling(optimizer):
+            # A fused optimizer divides gradients by the loss scale in its step, which is later, so
+            # the limit is scaled here.
+            gradient_clip_val = gradient_clip_val * scaler.get_scale()
+        clip = clip_grad_value_ if gradient_clip_algorithm == "value" else clip_grad_norm_
+        for parameters in self.clipped_apart(optimizer):
+            clip(parameters, gradient_clip_val)
