@@ -97,8 +97,9 @@ def draw_values(
     """
     from matplotlib.figure import Figure
 
-    exact, best = len(action_values) <= EXACT_STATES, best_actions(action_values)
+    exact = len(action_values) <= EXACT_STATES
     if evaluated_policy is None:
+        best = best_actions(action_values)
         panels = [Panel("max Q, greedy actions", action_values.amax(dim=1), best)]
         if exact:
             random = uniform_policy(dynamics)
@@ -107,8 +108,9 @@ def draw_values(
         values = (evaluated_policy * action_values).sum(dim=1)
         panels = [Panel("Evaluated policy", values, evaluated_policy > 0)]
         if exact:
-            improved = exact_values(dynamics, greedy_policy(action_values))
-            panels.append(Panel("Greedy in these values", improved, best))
+            greedy = greedy_policy(action_values)
+            improved = exact_values(dynamics, greedy)
+            panels.append(Panel("Greedy in these values", improved, greedy > 0))
     height = max(2.5, min(7.0, 0.9 * shape[0] + 0.8))
     width = min(9.0, max(3.0, (height - 0.8) * shape[1] / shape[0]) + 0.8)
     figure = Figure(figsize=(width * len(panels), height), layout="constrained", dpi=100)
@@ -124,7 +126,7 @@ def _draw_panel(
 ) -> None:
     rows, columns = shape
     values = panel.values.masked_fill(closed | ~panel.values.isfinite(), torch.nan)
-    axes.set_facecolor("0.6")  # the colour of terminal cells and walls, whose value is NaN
+    axes.set_facecolor("0.6")  # the colour of NaN: terminal cells, walls and infinite values
     image = axes.imshow(values.view(shape).numpy(), cmap="RdYlGn", alpha=0.7)
     axes.figure.colorbar(image, ax=axes, shrink=0.8)
     axes.set(title=panel.title, xticks=[], yticks=[])
@@ -138,14 +140,13 @@ def _draw_panel(
             **{"headwidth": 4, "pivot": "tail"},
         )
     if rows * columns <= _CELLS_WITH_TEXT:
-        for state_index, value in enumerate(values.tolist()):
-            if value == value:  # false for NaN, the value of a closed cell
-                axes.text(
-                    state_index % columns - 0.45,
-                    state_index // columns - 0.36,
-                    f"{value:.3g}",
-                    fontsize=7,
-                )
+        for state_index in (~closed).nonzero().flatten().tolist():
+            axes.text(
+                state_index % columns - 0.45,
+                state_index // columns - 0.36,
+                f"{panel.values[state_index]:.3g}",
+                fontsize=7,
+            )
 
 
 def action_directions(dynamics: Dynamics, shape: tuple[int, int]) -> Tensor:

@@ -8,8 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -24,15 +23,14 @@ from rl_lightning.functional.ram_losses import (
     of_right_class,
     reinforce_loss,
 )
+from rl_lightning.modules.recurrent_attention.checkpoints import OptionsInCheckpoints
 from rl_lightning.modules.recurrent_attention.image_classifiers import ImageClassifier
-from rl_lightning.modules.recurrent_attention.old_checkpoints import grouped, move_into_network
 from rl_lightning.networks.glimpse import GlimpseSensor, GlimpseTrace, share_of_pixels_seen
 from rl_lightning.networks.recurrent_attention import (
     GlimpsePath,
     RAMNetworkOptions,
     RecurrentAttentionNetwork,
 )
-from rl_lightning.runtime.checkpoints import load_plain
 from rl_lightning.runtime.errors import ConfigurationError
 
 AVERAGED_ROLLOUTS = 10  # the paper's M for predictions that are averaged over rollouts
@@ -61,7 +59,7 @@ class RAMLearningOptions:
     move_cost: float = 0.0
 
 
-class RecurrentAttentionModel(ImageClassifier):
+class RecurrentAttentionModel(OptionsInCheckpoints, ImageClassifier):
     """Classifies an image after T glimpses at small patches of it.
 
     The cross-entropy of the answer trains the classifier, the core and the glimpse network.
@@ -88,6 +86,7 @@ class RecurrentAttentionModel(ImageClassifier):
     """
 
     algorithm = "ram"
+    option_groups: ClassVar = {"network": RAMNetworkOptions, "learning": RAMLearningOptions}
 
     def __init__(
         self,
@@ -99,12 +98,12 @@ class RecurrentAttentionModel(ImageClassifier):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        # A checkpoint holds the options as plain dictionaries, so that it can be read safely.
-        network, learning = _made(RAMNetworkOptions, network), _made(RAMLearningOptions, learning)
+        network, learning = self.options_from(network=network, learning=learning)
         steps = tuple(f"error_after_{t}" for t in range(1, network.num_glimpses))
         protocols = ("error", "error_sampled", "error_averaged", *steps)
         super().__init__(image_shape, num_classes, optimizer, lr_scheduler, protocols)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "network", "learning"])
+        # A checkpoint holds the options as plain dictionaries, so that it can be read safely.
         self.save_hyperparameters({"network": asdict(network), "learning": asdict(learning)})
         std_end = learning.std if learning.std_end is None else learning.std_end
         if learning.num_samples < 1 or min(learning.std, std_end) <= 0 or learning.move_cost < 0:
@@ -251,24 +250,3 @@ class RecurrentAttentionModel(ImageClassifier):
                 "model.init_args.compiled to false"
             )
         self.training_rollout = torch.compile(self.network.roll_out, fullgraph=True, dynamic=False)
-
-    @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Any:
-        """Make the module of a checkpoint, also of one from before the options were in groups."""
-        saved = load_plain(Path(checkpoint_path))["hyper_parameters"]
-        groups = grouped(saved, network=RAMNetworkOptions, learning=RAMLearningOptions)
-        return super().load_from_checkpoint(checkpoint_path, *args, **{**groups, **options})
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Rename the weights of a checkpoint from before the networks were in one."""
-        self.upgrade_checkpoint(checkpoint)
-        super().on_load_checkpoint(checkpoint)
-
-    @staticmethod
-    def upgrade_checkpoint(checkpoint: dict[str, Any]) -> None:
-        """See `runtime.checkpoints`, which calls this before it compares shapes."""
-        move_into_network(checkpoint)
-
-
-def _made(kind: type[Any], options: Any) -> Any:
-    return options if isinstance(options, kind) else kind(**options)
