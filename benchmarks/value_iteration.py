@@ -1,4 +1,4 @@
-"""Time and memory of one sweep of value iteration against the size of the grid, beside NumPy.
+"""Time and memory of one sweep of value iteration against the grid's size, compared with NumPy.
 
     python benchmarks/value_iteration.py --max_size 4000 --threads 2
 

@@ -1,7 +1,7 @@
 """RAM: losses and gradients computed by hand."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -286,8 +286,9 @@ def test_random_and_centre_policies_have_the_right_locations(batch: tuple[Tensor
     assert many.mean((0, 1)).abs().max() < 0.05
     assert many.std((0, 1)).sub(1 / math.sqrt(3)).abs().max() < 0.02
     uniform = make(first_location="uniform")
-    first = uniform.network.look(batch[0], 200, stream()).locations[0]
-    assert first.std(0).sub(1 / math.sqrt(3)).abs().max() < 0.05
+    offsets = uniform.network.draw_offsets(1600, stream())
+    assert offsets[0].std(0).sub(1 / math.sqrt(3)).abs().max() < 0.05
+    assert offsets[1:].std((0, 1)).sub(0.1).abs().max() < 0.01  # σ
     for model in (centre, random):
         loss, _, figures = model.training_loss(*batch)
         loss.backward()
@@ -433,4 +434,39 @@ def test_sampled_and_averaged_errors_are_of_one_rollout_and_of_ten() -> None:
     torch.testing.assert_close(scores["error_sampled"], rollouts[0])
     torch.testing.assert_close(scores["error_averaged"], rollouts.mean(0))
     torch.testing.assert_close(scores["error"], model(images))
+    answers = model.network.look(images, mean_policy=True, every_step=True).logits
+    for t in (1, 2):
+        torch.testing.assert_close(scores[f"error_after_{t}"], answers[t - 1])
+    assert not torch.allclose(answers[0], answers[1])
     assert not torch.allclose(scores["error_sampled"], scores["error_averaged"])
+
+
+def evaluated() -> Trainer:
+    return Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False
+    )
+
+
+def test_every_validation_draws_the_same_locations() -> None:
+    # The locations of this policy are drawn in the evaluation too.
+    model = make(location_policy="random")
+    seen: list[Tensor] = []
+    look = model.network.look
+    model.network.look = lambda *args, **kwargs: seen.append(look(*args, **kwargs)) or seen[-1]  # type: ignore
+    for _ in range(2):
+        evaluated().validate(model, DataLoader(corners(6, 2), batch_size=3), verbose=False)
+    first, second, third, fourth = (path.locations for path in seen)
+    assert torch.equal(first, third)
+    assert torch.equal(second, fourth)
+    assert not torch.equal(first, second)
+
+
+def test_the_pixels_seen_are_those_of_one_test_only() -> None:
+    model = make(std=0.9)
+    shares = []
+    for policy in ("random", "centre", "random"):
+        model.network.options = replace(model.network.options, location_policy=policy)
+        data = DataLoader(corners(6, 2), batch_size=3)
+        shares.append(evaluated().test(model, data, verbose=False)[0]["test/pixels_seen"])
+    assert shares[1] == pytest.approx(16 / 144)
+    assert shares[0] == shares[2] > shares[1]

@@ -4,8 +4,6 @@ Mnih, Heess, Graves, Kavukcuoglu (2014), Recurrent Models of Visual Attention. S
 Monte-Carlo rollouts of each, N = M·B, T glimpses, K classes.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
@@ -31,6 +29,7 @@ from rl_lightning.networks.recurrent_attention import (
     RAMNetworkOptions,
     RecurrentAttentionNetwork,
 )
+from rl_lightning.runtime.compilation import compile_whole
 from rl_lightning.runtime.errors import ConfigurationError
 
 AVERAGED_ROLLOUTS = 10  # the paper's M for predictions that are averaged over rollouts
@@ -64,12 +63,13 @@ class RecurrentAttentionModel(OptionsInCheckpoints, ImageClassifier):
 
     The cross-entropy of the answer trains the classifier, the core and the glimpse network.
     REINFORCE trains the locator (equation 2): with the return R_t of location l_t, and the
-    baseline b_t that does not depend on l_t, the gradient is
+    baseline b_t that does not depend on l_t, the gradient of the expected return is estimated by
 
         1/N Σ_n Σ_t ∇ log π(l_t^n) (R_t^n − b_t^n).
 
-    `RecurrentAttentionNetwork` holds all networks. It detaches what must not pass from one loss to
-    the networks of the other, so that the sum of the losses trains each network with its own loss.
+    The squared error of b_t trains the baseline. The losses are added up, and each network gets the
+    gradient of its own loss only, because `RecurrentAttentionNetwork` detaches the hidden states
+    and locations that would carry other gradients.
 
     Args:
         image_shape: (C, H, W), from the datamodule.
@@ -129,16 +129,21 @@ class RecurrentAttentionModel(OptionsInCheckpoints, ImageClassifier):
     def training_loss(
         self, images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Compute cross-entropy + REINFORCE + baseline losses, on M rollouts of each image."""
+        """Compute cross-entropy + REINFORCE + baseline losses, on M rollouts of each image.
+
+        The sum is the paper's hybrid loss (section 3.2).
+        """
         num_samples, every_answer = self.learning.num_samples, self.learning.reward != "final"
         generator = self.random_stream("ram locations")
+        # The differences l_t − μ_t are drawn before the rollout, so that it can be compiled.
         offsets = self.network.draw_offsets(num_samples * len(images), generator)
         path = self.training_rollout(images, offsets, every_answer)
-        labels = labels.repeat(num_samples)
+        labels = labels.repeat(num_samples)  # row m·B + b is rollout m of image b
         right = path.logits[-1].detach().argmax(-1) == labels
         loss = answers_loss(path.logits, labels)
         if not self.network.learns_locations:
             return loss, right, {}
+
         if every_answer:
             returns = answer_rewards(path.logits[1:], labels)
             baselines = of_right_class(path.baselines, labels)
@@ -147,12 +152,12 @@ class RecurrentAttentionModel(OptionsInCheckpoints, ImageClassifier):
         reinforce = reinforce_loss(path.log_probs, returns, baselines)
         baseline = baseline_loss(baselines, returns)
         moves = path.moves.sum(0).mean()
-        figures = {
+        metrics = {
             "reinforce_loss": reinforce.detach(),
             "baseline_loss": baseline.detach(),
             "squared_moves": moves.detach(),
         }
-        return loss + reinforce + baseline + self.learning.move_cost * moves, right, figures
+        return loss + reinforce + baseline + self.learning.move_cost * moves, right, metrics
 
     def on_train_epoch_start(self) -> None:
         """Set this epoch's σ. The checkpoint holds it, because a resume may skip this hook."""
@@ -241,12 +246,5 @@ class RecurrentAttentionModel(OptionsInCheckpoints, ImageClassifier):
                 "std_end is reached in the last epoch, so its number is needed: set "
                 "trainer.max_epochs"
             )
-        if not self.compiled:
-            return
-        compilers = (os.environ.get("CXX", "g++"), "clang++", "cl")
-        if self.device.type == "cpu" and not any(map(shutil.which, compilers)):
-            raise ConfigurationError(
-                "compiled is true and there is no C++ compiler: install g++, or set "
-                "model.init_args.compiled to false"
-            )
-        self.training_rollout = torch.compile(self.network.roll_out, fullgraph=True, dynamic=False)
+        if self.compiled:
+            self.training_rollout = compile_whole(self.network.roll_out, self.device)
