@@ -155,7 +155,7 @@ class RecurrentAttentionNetwork(nn.Module):
         Returns:
             The paths of the N = M·B rollouts.
         """
-        offsets = self.draw_offsets(num_samples * len(images), generator, mean_policy)
+        offsets = self.draw_offsets(num_samples * images.shape[0], generator, mean_policy)
         return self.roll_out(images, offsets, every_step)
 
     def draw_offsets(
@@ -191,8 +191,9 @@ class RecurrentAttentionNetwork(nn.Module):
             every_step: Whether to classify after every glimpse and not only after the last.
         """
         padded = self.sensor.pad(images)
-        rows = torch.arange(len(images), device=images.device)
-        rows = rows.repeat(offsets.shape[1] // len(images))
+        # `len` instead of `shape` would fix the number of images of an exported model.
+        rows = torch.arange(images.shape[0], device=images.device)
+        rows = rows.repeat(offsets.shape[1] // images.shape[0])
         location = origin = offsets[0].clamp(-1, 1)
         state: CoreState | None = None
         locations, hiddens, means, samples = [location], [], [], []
