@@ -109,6 +109,10 @@ class HasActionValues(Protocol):
 
     action_values: Tensor  # [S, A]
 
+    def evaluated_policy(self, dynamics: Dynamics) -> Tensor | None:
+        """The fixed policy π(a | s) [S, A] of the action values; None if max_a Q is learned."""
+        ...
+
 
 @runtime_checkable
 class HasConfusion(Protocol):
