@@ -11,8 +11,8 @@ from rl_lightning.experience import GivesTDErrors, HasPriorities, Transitions
 class RenewPriorities(NeedsCallback):
     """Sets the priority of each row of a minibatch to its TD error.
 
-    It is for a datamodule with `priority_exponent`. Without that there are no priorities, and
-    this callback has no effect.
+    It has an effect with `priority_exponent` of the datamodule only. Without that there are no
+    priorities.
     """
 
     needs_of_module = GivesTDErrors

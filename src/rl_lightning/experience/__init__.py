@@ -29,6 +29,7 @@ from rl_lightning.experience.declarations import (
     RecordsEpisodes,
     RepeatsRollouts,
     ReusesRollouts,
+    TargetNetworks,
 )
 from rl_lightning.experience.environments import (
     Decision,
@@ -80,6 +81,7 @@ __all__ = [
     "ScoredPositions",
     "SelfPlayGames",
     "ServesGtp",
+    "TargetNetworks",
     "Transitions",
     "example_observations",
     "join_rollouts",

@@ -23,11 +23,12 @@ from rl_lightning.lightning_adapter.resume import (
     run_due_validation,
     unlogged_metrics,
 )
+from rl_lightning.runtime.constructors import CheckedConstructor
 from rl_lightning.runtime.ranks import from_all_ranks
 from rl_lightning.runtime.seeding import torch_stream
 
 
-class Learner(LightningModule):
+class Learner(CheckedConstructor, LightningModule):
     """A module that declares what it learns from: see `rl_lightning.experience.Learner`.
 
     Attributes:
