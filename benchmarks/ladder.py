@@ -40,12 +40,15 @@ def train(*flags: str) -> Path:
 
 def scatter(checkpoint: Path) -> list[dict[str, Any]]:
     """The variance of the gradient estimates of single episodes of one policy, for each setting."""
+    from lightning import Trainer
+
     from rl_lightning.environments.making import EnvironmentMaker
     from rl_lightning.experience import Rollout
     from rl_lightning.interaction.collector import Collector
     from rl_lightning.modules import Reinforce
 
     trained = Reinforce.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    trained.trainer = Trainer(logger=False, log_every_n_steps=0)  # without it there is no loss
     collector = Collector(EnvironmentMaker("CartPole-v1").make(EPISODES), gamma=0.99)
     collector.generator.manual_seed(0)
     earlier = collector.collect_episodes(trained, 1, seed=1)
@@ -57,8 +60,9 @@ def scatter(checkpoint: Path) -> list[dict[str, Any]]:
         set_rung(rung, trained, earlier)
         gradients = []
         for n in range(EPISODES):
-            episode = Rollout(*(column[:, n : n + 1] for column in batch[:6]))
-            descent = torch.autograd.grad(trained.losses(episode).policy, policy)
+            columns = (column[:, n : n + 1] for column in batch[:6])
+            episode = Rollout(*columns, is_last_use=False)  # so no statistics are updated
+            descent = torch.autograd.grad(trained.training_step(episode), policy)
             gradients.append(torch.cat([part.flatten() for part in descent]))
         estimates = torch.stack(gradients).double()
         variance = estimates.var(dim=0).sum().item()

@@ -78,6 +78,7 @@ def bare(updates: int, seconds: dict[str, list[float]]) -> None:
     trainer = Trainer(logger=False, enable_checkpointing=False)
     dqn.should_log = lambda _: False
     agent._trainer = trainer
+    target.on_train_start(trainer, agent)
     for update, batch in enumerate(TrainingDataset(data)):
         if update == WARM_UP:
             parts.clear()

@@ -3,11 +3,16 @@ import pickle
 import signal
 from pathlib import Path
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
-from lightning import Callback
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
+from rl_lightning.callbacks.safeguards import Safeguards
 from rl_lightning.cli import main
+from rl_lightning.datamodules import RolloutDataModule
 from rl_lightning.modules import A2C
 from rl_lightning.runtime.checkpoints import load_plain, save_atomically
 from rl_lightning.runtime.errors import ConfigurationError, RunError
@@ -23,14 +28,14 @@ TINY = [
 
 def at_update(monkeypatch, update, happens):
     """Make a callback that calls a function before the loss of one update."""
-    losses = A2C.losses
+    training_step = A2C.training_step
 
     def then(self, batch):
         if self.trainer.global_step == update:
             happens(self)
-        return losses(self, batch)
+        return training_step(self, batch)
 
-    monkeypatch.setattr(A2C, "losses", then)
+    monkeypatch.setattr(A2C, "training_step", then)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
@@ -132,3 +137,46 @@ def test_files_that_are_no_checkpoints_are_refused(kind, working_folder):
     with pytest.raises(ConfigurationError, match="cannot be read as a checkpoint"):
         load_plain(path)
     assert not Path("taken over").exists()
+
+
+class UnboundedActions(gym.Env):
+    """Actions without bounds. The reward is minus the square of the action."""
+
+    observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        return np.zeros(1, np.float32), -float(np.square(action).sum()), False, self.t == 9, {}
+
+
+gym.register("test/UnboundedActions-v0", UnboundedActions, disable_env_checker=True)
+
+
+def test_infinite_bounds_of_actions_can_be_in_a_module_whose_checkpoint_is_written(tmp_path):
+    data = RolloutDataModule(
+        "test/UnboundedActions-v0", num_envs=2, rollout_length=4, updates_per_epoch=5,
+        eval_episodes=2, num_eval_envs=2,
+    )  # fmt: skip
+    agent = A2C(data.environment)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Safeguards(), ModelCheckpoint(tmp_path, "last")],
+    )
+    trainer.fit(agent, data)
+    assert trainer.global_step == 15
+    assert not agent.action_low.isfinite().any()
+    again = A2C.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
+    torch.testing.assert_close(again.act(torch.zeros(1, 1)), agent.act(torch.zeros(1, 1)))
+    agent.head.log_std.data.fill_(torch.nan)
+    with pytest.raises(RunError, match=r"head\.log_std is not finite"):
+        trainer.save_checkpoint(tmp_path / "bad.ckpt")

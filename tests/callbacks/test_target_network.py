@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from rl_lightning.callbacks import TargetNetwork
+from rl_lightning.experience import TargetNetworks
 from rl_lightning.runtime.errors import ConfigurationError
 
 
@@ -22,10 +23,11 @@ class Ones(LightningModule):
 
     def target_networks(self):
         # The online network is the first of each pair.
-        return [
+        pairs = [
             (nn.ParameterList([online]), nn.ParameterList([target]))
             for online, target in zip(self.online, self.target, strict=True)
         ]
+        return TargetNetworks(pairs, every_n_updates=2, tau=0.25)
 
     def training_step(self, batch):
         self.shares.append(round(self.target[0][0].item(), 4))
@@ -71,9 +73,23 @@ def test_every_n_updates_are_optimizer_steps():
 
 def test_a_hard_copy_is_exact():
     module = Ones()
-    fit(module, TargetNetwork(2), 3)
+    fit(module, TargetNetwork(2, tau=1.0), 3)
     assert module.shares == [0.0, 0.0, 1.0]
     assert torch.equal(module.target[1], torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "shares"),
+    [
+        ({}, [0.0, 0.0, 0.25, 0.25, 0.4375]),
+        ({"every_n_updates": 1}, [0.0, 0.25, 0.4375, 0.5781, 0.6836]),
+        ({"tau": 0.5}, [0.0, 0.0, 0.5, 0.5, 0.75]),
+    ],
+)
+def test_the_module_decides_what_the_user_does_not_set(settings, shares):
+    module = Ones()
+    fit(module, TargetNetwork(**settings), 5)
+    assert module.shares == shares
 
 
 @pytest.mark.parametrize("stopped", [4, 8, 20])

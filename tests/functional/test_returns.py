@@ -8,6 +8,8 @@ from torch import Tensor
 from rl_lightning.functional.returns import (
     discounted_rewards_to_go,
     generalised_advantages,
+    masked_mean,
+    masked_moments,
     n_step_returns,
     rewards_to_go,
     standardised,
@@ -147,9 +149,19 @@ def test_a_truncation_bootstraps_and_a_terminal_does_not() -> None:
 def test_standardised_leaves_masked_rows_out() -> None:
     values = torch.tensor([[1.0, 1e6], [3.0, 5.0]])
     mask = torch.tensor([[True, False], [True, True]])
-    kept = standardised(values, mask)[mask]
+    kept = standardised(values, *masked_moments(values, mask))[mask]
     assert kept.mean().item() == pytest.approx(0.0, abs=1e-6)
     assert kept.std(correction=0).item() == pytest.approx(1.0, rel=1e-5)
+
+
+def test_masked_mean_by_hand() -> None:
+    values, mask = (
+        torch.tensor([[1.0, 1e6], [3.0, 5.0]]),
+        torch.tensor([[True, False], [True, True]]),
+    )
+    assert masked_mean(values, mask) == 3
+    assert masked_mean(values, mask, torch.tensor(6.0)) == 1.5
+    assert masked_mean(values, torch.zeros_like(mask)) == 0
 
 
 @pytest.mark.parametrize("shape", [(T, N, 1), (T,), (N, T)])

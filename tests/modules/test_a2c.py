@@ -5,6 +5,7 @@ import torch
 from lightning import Trainer, seed_everything
 from torch import Tensor
 
+from loss_terms import loss_terms
 from rl_lightning.datamodules.rollout import RolloutDataModule
 from rl_lightning.experience import EnvironmentSpec, Exploration, Rollout
 from rl_lightning.modules.a2c import A2C
@@ -52,8 +53,8 @@ class ConstantReward(gym.Env):
 
 
 class TruncationIsTermination(A2C):
-    def losses(self, batch: Rollout):
-        return super().losses(batch._replace(discounts=batch.discounts * ~batch.ends))
+    def training_step(self, batch: Rollout):
+        return super().training_step(batch._replace(discounts=batch.discounts * ~batch.ends))
 
 
 def learned_value(kind: type[A2C], advantage: str) -> float:
@@ -111,33 +112,36 @@ def test_the_losses_by_hand(environment: EnvironmentSpec, shared_body: bool) -> 
             policy.append(-log_prob * error.detach())
             value.append(error.square())
             entropy.append(distribution.entropy())
-    losses = module.losses(batch)
-    for actual, parts in zip(losses, (policy, value, entropy), strict=False):
+    losses = loss_terms(module, batch)
+    for actual, parts in zip(losses, (policy, value, entropy), strict=True):
         torch.testing.assert_close(actual, torch.cat(parts).mean())
 
 
 def test_a_reset_row_does_not_change_the_losses() -> None:
     batch = rollout(DISCRETE)
     module = A2C(DISCRETE, normalise_advantages=True, normalise_observations=True)
-    before = module.losses(batch)
+    before = loss_terms(module, batch)
     rewards = torch.where(batch.mask, batch.rewards, 1e6)
     actions = torch.where(batch.mask, batch.actions, 1 - batch.actions)
-    after = module.losses(batch._replace(rewards=rewards, actions=actions))
-    for name in ("policy", "value", "entropy"):
-        torch.testing.assert_close(getattr(before, name), getattr(after, name))
+    after = loss_terms(module, batch._replace(rewards=rewards, actions=actions))
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_statistics_are_updated_after_the_loss_with_valid_rows_only() -> None:
     batch = rollout(DISCRETE)
     module = A2C(DISCRETE, normalise_observations=True, normalise_returns=True)
-    losses = module.losses(batch)
+    with torch.no_grad():
+        normalised = module._normalised(batch.observations.flatten(0, 1))
+        values = module.critic(normalised).unflatten(0, (6, 4))
+    returns = (module.advantages(batch, values) + values[:-1])[batch.mask]
     assert module.normaliser is not None
+    loss_terms(module, batch)  # these are no last uses of the batch
     assert module.normaliser.count == 0
-    module.learn_statistics(batch, losses.returns)
+    module.training_step(batch)
     assert module.normaliser.count == batch.mask.sum()
     expected = batch.observations[:-1][batch.mask].double().mean(0)
     torch.testing.assert_close(module.normaliser.mean, expected)
-    returns = losses.returns.detach()[batch.mask]
     torch.testing.assert_close(module.return_scale, returns.std(correction=0))
 
 
@@ -149,7 +153,7 @@ def test_returns_are_normalised_and_values_are_not() -> None:
     for module, scale in ((small, 1.0), (large, 100.0)):
         module.return_statistics.variance.fill_(scale**2)
     bigger = batch._replace(rewards=batch.rewards * 100)
-    for ours, theirs in zip(small.losses(batch), large.losses(bigger), strict=True):
+    for ours, theirs in zip(loss_terms(small, batch), loss_terms(large, bigger), strict=True):
         torch.testing.assert_close(ours, theirs)
     states = batch.observations[0]
     torch.testing.assert_close(small.values(states) * 100, large.values(states))
@@ -235,7 +239,14 @@ def test_cartpole_is_learned() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"gae_lambda": 1.5}, "gae_lambda"), ({"n_step": 0}, "n_step")],
+    [
+        ({"gae_lambda": 1.5}, r"gae_lambda is 1.5: choose it in \[0, 1\]"),
+        ({"n_step": 0}, "n_step is 0: make it at least 1"),
+        ({"entropy_coefficient": -0.1}, "entropy_coefficient is -0.1"),
+        ({"value_coefficient": -1.0}, "value_coefficient is -1.0"),
+        ({"critic_learning_rate": -1.0}, "critic_learning_rate is -1.0"),
+        ({"initial_log_std": 1000.0}, "initial_log_std is 1000.0"),
+    ],
 )
 def test_invalid_settings_are_refused(arguments, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):

@@ -228,6 +228,9 @@ def test_dueling_advantages_have_mean_zero():
         (spec(action_shape=(2,)), {}, "continuous"),
         (FOUR_ACTIONS, {"network": "nature"}, "use network mlp"),
         (FOUR_ACTIONS, {"hidden_sizes": (8, 0)}, "hidden_sizes"),
+        (FOUR_ACTIONS, {"epsilon_start": 2.0}, r"epsilon_start is 2.0: choose it in \[0, 1\]"),
+        (FOUR_ACTIONS, {"epsilon_end": -0.1}, "epsilon_end is -0.1"),
+        (FOUR_ACTIONS, {"epsilon_env_steps": -1}, "epsilon_env_steps is -1"),
     ],
 )
 def test_invalid_settings_are_refused_in_one_line(environment, settings, said):

@@ -116,9 +116,9 @@ def drawn(agent, observations, generator):
     return unsquashed.tanh(), squashed_log_probs(unsquashed, mean, log_std)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_the_loss_against_a_loop_over_transitions(weighted):
-    agent, batch = agent_with_trainer(temperature=0.3), batch_of()
+@pytest.mark.parametrize(("weighted", "number"), [(False, 2), (True, 2), (False, 3)])
+def test_the_loss_against_a_loop_over_transitions(weighted, number):
+    agent, batch = agent_with_trainer(temperature=0.3, num_q_functions=number), batch_of()
     if weighted:
         batch = batch._replace(importance_weights=torch.rand(6))
     generator = agent.random_stream("sac actions")
@@ -202,6 +202,30 @@ def test_the_soft_optimal_policy_of_one_state_is_found():
     q_values = agent.q_functions(torch.ones(15, 1), actions).detach().mean(0)
     torch.testing.assert_close(q_values, reward_of(actions), atol=0.2, rtol=0)
     assert agent.log_temperature.exp().item() == pytest.approx(TEMPERATURE)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_values_are_the_smallest_q_value_of_the_greedy_action(number):
+    agent = agent_with_trainer(num_q_functions=number)
+    with torch.no_grad():
+        agent.head.linear.bias[:2] = 1.5  # tanh of the mean is far from the mean
+    observations = torch.randn(5, 3)
+    mean, _ = agent.head(agent.actor(observations))
+    q_values = agent.q_functions(observations, mean.tanh())
+    assert q_values.shape == (number, 5)
+    torch.testing.assert_close(agent.values(observations), q_values.min(dim=0).values)
+    torch.testing.assert_close(agent.act(observations), 2 * mean.tanh())
+
+
+def test_steps_between_are_refused_if_the_temperature_is_learned():
+    for n_step, learned in ((1, True), (3, False), (3, True)):
+        data = replay("Bandit", 2, n_step=n_step)
+        agent = SAC(data.environment, hidden_sizes=(8,), learn_temperature=learned)
+        if n_step > 1 and learned:
+            with pytest.raises(ConfigurationError, match="n_step is 3 and learn_temperature is"):
+                train(data, agent)
+        else:
+            assert train(data, agent).global_step == 2
 
 
 def test_the_entropy_reaches_its_target():
@@ -303,6 +327,8 @@ def test_targets_follow_with_the_papers_share_if_nothing_else_is_asked_for():
         (spec(num_actions=2), {}, "discrete"),
         (spec(action_shape=(1,), bounds=math.inf), {}, "no bounds"),
         (BOX, {"temperature": 0.0}, "temperature is 0.0"),
+        (BOX, {"num_q_functions": 0}, "num_q_functions is 0: make it at least 1"),
+        (BOX, {"actor_learning_rate": -1.0}, "actor_learning_rate is -1.0"),
     ],
 )
 def test_what_cannot_be_learned_is_refused(environment, options, says):

@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from rl_lightning.networks.q_network import TwinQFunctions
+from rl_lightning.networks.q_network import QEnsemble
 from specs import spec
 
 
 def twins(**options):
     torch.manual_seed(0)
-    return TwinQFunctions(spec(observation_shape=(2, 3), action_shape=(2,), **options), (5, 4))
+    return QEnsemble(spec(observation_shape=(2, 3), action_shape=(2,), **options), (5, 4))
 
 
 def test_the_batched_product_equals_two_separate_networks():
@@ -49,9 +49,7 @@ def test_frozen_weights_get_no_gradient_and_actions_get_the_same():
 
 
 def test_discrete_observations_are_encoded():
-    functions = TwinQFunctions(
-        spec(observation_shape=(), num_observations=3, action_shape=(1,)), (8,)
-    )
+    functions = QEnsemble(spec(observation_shape=(), num_observations=3, action_shape=(1,)), (8,))
     q_values = functions(torch.arange(3), torch.zeros(3, 1))
     assert q_values.shape == (2, 3)
     assert len(q_values[0].unique()) == 3
@@ -64,7 +62,7 @@ def test_q_values_are_float32_in_mixed_precision():
 
 
 def test_initial_weights_are_those_of_a_linear_layer():
-    layer = TwinQFunctions(spec(observation_shape=(98,), action_shape=(2,)), (400,)).layers[0]
+    layer = QEnsemble(spec(observation_shape=(98,), action_shape=(2,)), (400,)).layers[0]
     for values in (layer.weight, layer.bias):
         assert values.abs().max().item() == pytest.approx(0.1, rel=0.05)
         assert values.std().item() == pytest.approx(0.1 / 3**0.5, rel=0.1)

@@ -5,18 +5,20 @@ import multiprocessing
 import gymnasium as gym
 import pytest
 import torch
-from lightning import Trainer
 from torch import distributed as dist
 
+from loss_terms import with_trainer
 from rl_lightning.experience import Rollout, Transitions
-from rl_lightning.functional.returns import standardised
+from rl_lightning.functional.maximum_entropy import squashed_log_probs
+from rl_lightning.functional.returns import masked_moments, standardised
 from rl_lightning.interaction.collector import Collector
 from rl_lightning.interaction.episode_statistics import EpisodeStatistics
 from rl_lightning.interaction.evaluation import EvaluationDataset
-from rl_lightning.modules import A2C, DQN, RecurrentAttentionModel, Reinforce
-from rl_lightning.networks.normalisation import RunningStatistics
+from rl_lightning.modules import A2C, DQN, SAC, RecurrentAttentionModel, Reinforce
+from rl_lightning.networks.normalisation import RunningStatistics, standardised_over_ranks
 from rl_lightning.networks.recurrent_attention import RAMNetworkOptions
 from rl_lightning.runtime.ranks import (
+    count_per_rank,
     from_all_ranks,
     mean_over_ranks,
     moments_over_ranks,
@@ -125,49 +127,41 @@ def gradients(agent, loss):
     )
 
 
-def a2c():
+def a2c(**options):
     torch.manual_seed(0)
-    return A2C(CARTPOLE, hidden_sizes=(8,), normalise_advantages=True, entropy_coefficient=0.1)
+    return with_trainer(A2C(CARTPOLE, hidden_sizes=(8,), entropy_coefficient=0.1, **options))
 
 
-def reinforce():
+def reinforce(**options):
     torch.manual_seed(0)
-    return Reinforce(
-        CARTPOLE, hidden_sizes=(8,), normalise_advantages=True, entropy_coefficient=0.1
-    )
-
-
-def policy_gradient_loss(agent, batch):
-    losses = agent.losses(batch)
-    return losses.policy + losses.value - 0.1 * losses.entropy
+    return with_trainer(Reinforce(CARTPOLE, hidden_sizes=(8,), entropy_coefficient=0.1, **options))
 
 
 @pytest.mark.parametrize(("make", "whole"), [(a2c, False), (reinforce, True)])
-def test_two_ranks_gradient_is_that_of_one_process_with_both_batches(on_ranks, make, whole):
+@pytest.mark.parametrize("normalised", [False, True])
+def test_two_ranks_gradient_is_that_of_one_process_with_both_batches(
+    on_ranks, make, whole, normalised
+):
     batches = [rollout(rank, steps=40, whole=whole) for rank in range(2)]
     assert batches[0].mask.sum() != batches[1].mask.sum()  # a mean of means would be wrong
 
     def of_rank(rank):
-        agent = make()
-        return mean_over_ranks(gradients(agent, policy_gradient_loss(agent, batches[rank]))).numpy()
+        agent = make(normalise_advantages=normalised)
+        return mean_over_ranks(gradients(agent, agent.training_step(batches[rank]))).numpy()
 
-    agent = make()
-    alone = gradients(agent, policy_gradient_loss(agent, joined(batches)))
+    agent = make(normalise_advantages=normalised)
+    alone = gradients(agent, agent.training_step(joined(batches)))
     assert alone.abs().max() > 1e-3
+    largest = alone.abs().max().item()  # the gradient of sums of unscaled rewards is large
     for of_both in on_ranks(2, of_rank):
-        torch.testing.assert_close(torch.from_numpy(of_both), alone, atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            torch.from_numpy(of_both), alone, atol=1e-6 * max(1, largest), rtol=0
+        )
 
 
 def dqn():
     torch.manual_seed(0)
     return with_trainer(DQN(CARTPOLE, hidden_sizes=(8,), double=True))
-
-
-def with_trainer(agent):
-    agent._trainer = Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=False, log_every_n_steps=0
-    )
-    return agent
 
 
 def minibatch(rank):
@@ -232,14 +226,61 @@ def test_two_ranks_gradient_is_that_of_one_process_with_both_minibatches(
         torch.testing.assert_close(torch.from_numpy(of_both), alone, atol=1e-6, rtol=0)
 
 
+def noise(rank):
+    """Noise of the next actions and of the actions of `sac_minibatch`."""
+    return torch.randn(2, 6, 2, generator=torch.Generator().manual_seed(100 + rank))
+
+
+def sac_minibatch(rank):
+    draws = torch.Generator().manual_seed(rank)
+    return minibatch(rank)._replace(actions=2 * torch.rand(6, 2, generator=draws) - 1)
+
+
+def sac_loss(batch, draws):
+    """SAC's loss with the given noise, and the agent, whose temperature is learned."""
+    torch.manual_seed(0)
+    agent = with_trainer(SAC(spec(action_shape=(2,)), hidden_sizes=(8,)))
+    remaining = iter(draws)
+
+    def sample(features, generator):
+        mean, log_std = agent.head(features)
+        unsquashed = mean + log_std.exp() * next(remaining)
+        return unsquashed.tanh(), squashed_log_probs(unsquashed, mean, log_std)
+
+    agent.head.sample = sample
+    return agent, agent.training_step(batch)["loss"]
+
+
+def test_two_ranks_gradient_of_sac_is_that_of_one_process_with_both_minibatches(on_ranks):
+    def of_rank(rank):
+        return mean_over_ranks(gradients(*sac_loss(sac_minibatch(rank), noise(rank)))).numpy()
+
+    columns = zip(*(sac_minibatch(rank)[:6] for rank in range(2)), strict=True)
+    both = Transitions(*(torch.cat(column) for column in columns))
+    agent, loss = sac_loss(both, torch.cat([noise(0), noise(1)], dim=1))
+    alone = gradients(agent, loss)
+    assert agent.log_temperature.grad.abs() > 1e-3
+    for of_both in on_ranks(2, of_rank):
+        torch.testing.assert_close(torch.from_numpy(of_both), alone, atol=1e-6, rtol=0)
+
+
+def test_count_per_rank_is_the_mean_of_the_ranks_counts(on_ranks):
+    mask = torch.tensor([True, False, True])
+    assert count_per_rank(mask) == 2
+    assert on_ranks(2, lambda rank: count_per_rank(mask[: 1 + 2 * rank]).item()) == [1.5, 1.5]
+
+
 def test_standardised_over_all_ranks(on_ranks):
     values = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     mask = torch.ones(6, 4, dtype=torch.bool)
     mask[2:, 0] = False
-    alone = standardised(values, mask)
-    halves = on_ranks(
-        2, lambda r: standardised(values[:, 2 * r : 2 * r + 2], mask[:, 2 * r : 2 * r + 2]).numpy()
-    )
+    alone = standardised(values, *masked_moments(values, mask))
+
+    def of_rank(rank):
+        columns = slice(2 * rank, 2 * rank + 2)
+        return standardised_over_ranks(values[:, columns], mask[:, columns]).numpy()
+
+    halves = on_ranks(2, of_rank)
     torch.testing.assert_close(torch.from_numpy(halves[0]), alone[:, :2])
     torch.testing.assert_close(torch.from_numpy(halves[1]), alone[:, 2:])
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -155,9 +154,12 @@ class Safeguards(Callback):
 
 
 def _not_finite(pl_module: LightningModule) -> str | None:
-    """Name of the first parameter or buffer with a NaN or infinite value."""
-    for name, values in (*pl_module.named_parameters(), *pl_module.named_buffers()):
-        if not torch.isfinite(values).all():
+    """Name of the first weight or statistic of the checkpoint with a NaN or infinite value.
+
+    Constants such as the bounds of actions are not in the checkpoint, and may be infinite.
+    """
+    for name, values in pl_module.state_dict().items():
+        if isinstance(values, Tensor) and not values.isfinite().all():
             return name
     return None
 

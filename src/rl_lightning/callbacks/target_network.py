@@ -9,22 +9,19 @@ from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.experience import HasTargetNetworks
 from rl_lightning.runtime.errors import ConfigurationError
 
-DEFAULT_UPDATE = (1_000, 1.0)  # every_n_updates and τ of Mnih et al. 2015, with fewer updates
-
 
 class TargetNetwork(NeedsCallback):
     """Updates target networks: θ⁻ ← (1 − τ) θ⁻ + τ θ after every `every_n_updates` updates.
 
     τ = 1 is the hard copy of Mnih et al. 2015; a small τ at every update is the Polyak
-    average of Lillicrap et al. 2016. The module's `target_networks()` returns the pairs of
-    networks. Target networks are submodules of the module, so the checkpoint contains them.
-
-    A module may have the attribute `target_update`, which is used for arguments that are None:
-    (1, 0.005) in SAC, (1_000, 1.0) in DQN and in modules without the attribute.
+    average of Lillicrap et al. 2016. The module's `target_networks()` returns the networks, and
+    the values of arguments that are None. Target networks are submodules of the module, so the
+    checkpoint contains them.
 
     Args:
-        every_n_updates: Updates (optimizer steps) between two updates of the target networks.
-        tau: τ, in (0, 1].
+        every_n_updates: Updates (optimizer steps) between two updates of the target networks. With
+            None the module decides: 1,000 in DQN and 1 in SAC.
+        tau: τ, in (0, 1]. With None the module decides: 1 in DQN and 0.005 in SAC.
 
     Raises:
         ConfigurationError: If an argument is out of range.
@@ -44,9 +41,12 @@ class TargetNetwork(NeedsCallback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count updates from the start of the run, or from the update where it is resumed."""
         self._seen_updates = trainer.global_step
-        every_n_updates, tau = getattr(pl_module, "target_update", DEFAULT_UPDATE)
-        self._every = self.every_n_updates or every_n_updates
-        self._average = get_ema_multi_avg_fn(1 - (self.tau or tau))
+        networks = cast(HasTargetNetworks, pl_module).target_networks()
+        self._every = self.every_n_updates or networks.every_n_updates
+        self._average = get_ema_multi_avg_fn(1 - (self.tau or networks.tau))
+        self._parameters = [
+            ([*target.parameters()], [*online.parameters()]) for online, target in networks.pairs
+        ]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -57,5 +57,5 @@ class TargetNetwork(NeedsCallback):
         self._seen_updates = trainer.global_step
         if trainer.global_step % self._every:
             return
-        for online, target in cast(HasTargetNetworks, pl_module).target_networks():
-            self._average([*target.parameters()], [*online.parameters()], 0)
+        for target, online in self._parameters:
+            self._average(target, online, 0)

@@ -1,7 +1,7 @@
 """Base class of datamodules with an environment: it makes and evaluates in environments."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypedDict, cast
 
 from torch.utils.data import DataLoader
 
@@ -9,8 +9,21 @@ from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader, 
 from rl_lightning.environments.making import EnvironmentMaker, Envs
 from rl_lightning.experience import EnvironmentSpec, Episodes, Policy, RecordedEpisode
 from rl_lightning.interaction.evaluation import EpisodeRecordings, EvaluationDataset
+from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.seeding import stream_seed
+
+
+class EnvironmentOptions(TypedDict, total=False):
+    """The options of `EnvironmentDataModule` that its subclasses pass on."""
+
+    env_kwargs: Mapping[str, Any] | None
+    wrappers: Sequence[str]
+    gamma: float
+    eval_episodes: int
+    num_eval_envs: int
+    predict_episodes: int
+    seed: int
 
 
 class EnvironmentDataModule(SourceDataModule):
@@ -55,8 +68,7 @@ class EnvironmentDataModule(SourceDataModule):
             num_eval_envs=num_eval_envs,
             predict_episodes=predict_episodes,
         )
-        if not 0 <= gamma <= 1:
-            raise ConfigurationError(f"gamma is {gamma}: choose a discount factor in [0, 1]")
+        require_range(0, 1, gamma=gamma)
         if eval_episodes % num_eval_envs:
             raise ConfigurationError(
                 f"eval_episodes {eval_episodes} is not a multiple of num_eval_envs "

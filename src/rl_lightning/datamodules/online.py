@@ -4,13 +4,23 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
+from typing_extensions import Unpack
 
-from rl_lightning.datamodules.environment import EnvironmentDataModule
+from rl_lightning.datamodules.environment import EnvironmentDataModule, EnvironmentOptions
 from rl_lightning.datamodules.source import require_positive
 from rl_lightning.environments.making import Envs
 from rl_lightning.interaction.collector import Collector
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.ranks import from_all_ranks, sum_over_ranks
+
+
+class OnlineOptions(EnvironmentOptions, total=False):
+    """The options of `OnlineDataModule` that its subclasses pass on."""
+
+    num_envs: int
+    clip_rewards: bool
+    engine: Literal["gymnasium", "envpool"]
+    num_threads: int | None
 
 
 class OnlineDataModule(EnvironmentDataModule):
@@ -25,7 +35,7 @@ class OnlineDataModule(EnvironmentDataModule):
             state for a checkpoint, so that episodes begin anew at a resume. Evaluation is always
             in "gymnasium".
         num_threads: Threads of the engine "envpool"; the default is torch's number of threads.
-        environment_options: See `EnvironmentDataModule`.
+        options: See `EnvironmentDataModule`.
 
     Raises:
         ConfigurationError: If an argument is out of range or the environment cannot be used.
@@ -38,7 +48,7 @@ class OnlineDataModule(EnvironmentDataModule):
         clip_rewards: bool = False,
         engine: Literal["gymnasium", "envpool"] = "gymnasium",
         num_threads: int | None = None,
-        **environment_options: Any,
+        **options: Unpack[EnvironmentOptions],
     ) -> None:
         require_positive(num_envs=num_envs, num_threads=1 if num_threads is None else num_threads)
         if num_threads is not None and engine != "envpool":
@@ -46,7 +56,7 @@ class OnlineDataModule(EnvironmentDataModule):
                 f"num_threads is {num_threads} and engine is {engine}, which has no threads of its "
                 "own: set engine to envpool, or leave num_threads out"
             )
-        super().__init__(env_id, **environment_options)
+        super().__init__(env_id, **options)
         self.engine = engine
         self.num_threads = num_threads
         self.num_envs = num_envs

@@ -9,8 +9,9 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
+from typing_extensions import Unpack
 
-from rl_lightning.datamodules.online import OnlineDataModule
+from rl_lightning.datamodules.online import OnlineDataModule, OnlineOptions
 from rl_lightning.datamodules.source import require_positive
 from rl_lightning.environments.making import is_atari
 from rl_lightning.experience import Transitions
@@ -19,6 +20,7 @@ from rl_lightning.replay.frame_ring import FrameRing
 from rl_lightning.replay.priorities import Priorities
 from rl_lightning.replay.ring import ReplayRing
 from rl_lightning.replay.segments import ReplaySegments
+from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError
 
 REPLAY_FOLDER = "replay"
@@ -50,7 +52,7 @@ class ReplayDataModule(OnlineDataModule):
         updates_per_epoch: Updates between two validations.
         replay_device: Device of the ring's tensors.
         keep_replay: Write the ring to files beside the checkpoint; see docs/resume.md.
-        collecting_options: See `OnlineDataModule`.
+        options: See `OnlineDataModule`.
 
     Raises:
         ConfigurationError: If an argument is out of range or the environment cannot be used.
@@ -72,7 +74,7 @@ class ReplayDataModule(OnlineDataModule):
         updates_per_epoch: int = 1_000,
         replay_device: str = "cpu",
         keep_replay: bool = False,
-        **collecting_options: Any,
+        **options: Unpack[OnlineOptions],
     ) -> None:
         require_positive(
             env_steps_per_update=env_steps_per_update,
@@ -83,7 +85,8 @@ class ReplayDataModule(OnlineDataModule):
             importance_env_steps=importance_env_steps,
             updates_per_epoch=updates_per_epoch,
         )
-        super().__init__(env_id, **collecting_options)
+        require_range(0, 1, importance_exponent=importance_exponent)
+        super().__init__(env_id, **options)
         _check_sizes(capacity, batch_size, env_steps_per_update, self.num_envs)
         self.env_steps_per_update = env_steps_per_update
         self.batch_size = batch_size

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
-from rl_lightning.datamodules.online import OnlineDataModule
+from rl_lightning.datamodules.online import OnlineDataModule, OnlineOptions
 from rl_lightning.datamodules.source import require_positive
 from rl_lightning.experience import Rollout
 from rl_lightning.runtime.errors import ConfigurationError
@@ -31,7 +32,7 @@ class RolloutDataModule(OnlineDataModule):
         updates_per_epoch: Updates between two validations.
         passes: How often each rollout is used.
         minibatches: Batches of a pass; `num_envs` must be a multiple.
-        collecting_options: See `OnlineDataModule`.
+        options: See `OnlineDataModule`.
 
     Raises:
         ConfigurationError: If an argument is out of range or the environment cannot be used.
@@ -47,7 +48,7 @@ class RolloutDataModule(OnlineDataModule):
         updates_per_epoch: int = 100,
         passes: int = 1,
         minibatches: int = 1,
-        **collecting_options: Any,
+        **options: Unpack[OnlineOptions],
     ) -> None:
         if (rollout_length is None) == (episodes_per_update is None):
             raise ConfigurationError(
@@ -62,7 +63,7 @@ class RolloutDataModule(OnlineDataModule):
             passes=passes,
             minibatches=minibatches,
         )
-        super().__init__(env_id, **collecting_options)
+        super().__init__(env_id, **options)
         if self.num_envs % minibatches:
             raise ConfigurationError(
                 f"num_envs {self.num_envs} is not a multiple of minibatches {minibatches}, and a "

@@ -10,13 +10,13 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
 
 from rl_lightning.compatibility.pairs import check_pair
-from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.constructors import CheckedConstructor, require_range
 from rl_lightning.runtime.seeding import numpy_stream, stream_seed, torch_stream
 
 Batch = TypeVar("Batch")
 
 
-class SourceDataModule(LightningDataModule):
+class SourceDataModule(CheckedConstructor, LightningDataModule):
     """A source of experience: see `rl_lightning.experience.ExperienceSource`.
 
     Random streams are functions of (seed, rank, update, name). The update is the number of
@@ -40,6 +40,7 @@ class SourceDataModule(LightningDataModule):
     updates_per_epoch: int
 
     def __init__(self, seed: int) -> None:
+        require_range(0, seed=seed)
         super().__init__()
         self.seed = seed
         self.updates = 0
@@ -180,6 +181,4 @@ def require_positive(**sizes: int) -> None:
     Raises:
         ConfigurationError: For the first size that is below 1.
     """
-    for name, size in sizes.items():
-        if size < 1:
-            raise ConfigurationError(f"{name} is {size}: it must be at least 1")
+    require_range(1, **sizes)

@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
+from typing_extensions import Unpack
 
-from rl_lightning.datamodules.environment import EnvironmentDataModule
+from rl_lightning.datamodules.environment import EnvironmentDataModule, EnvironmentOptions
 from rl_lightning.datamodules.source import require_positive
 from rl_lightning.environments.dynamics import (
     check_endings,
@@ -26,6 +27,7 @@ class TabularDataModule(EnvironmentDataModule):
     It reads `env.unwrapped.P`, Gymnasium's toy-text convention: `P[state][action]` is a list
     of (probability, next state, reward, terminated). An environment with many states can
     have `transitions()` instead, which returns the same as arrays; see `gridworld.Outcomes`.
+    `gamma` may be 1 if every episode can end and no loop has a positive reward.
 
     Attributes:
         dynamics: The dynamics, on the CPU.
@@ -34,8 +36,7 @@ class TabularDataModule(EnvironmentDataModule):
     Args:
         env_id: A Gymnasium environment id, such as FrozenLake-v1.
         updates_per_epoch: Sweeps between two validations.
-        environment_options: See `EnvironmentDataModule`. γ = 1 is allowed if every episode can
-            end and no loop has a positive reward.
+        options: See `EnvironmentDataModule`.
 
     Raises:
         ConfigurationError: If the environment or its dynamics cannot be used.
@@ -44,10 +45,10 @@ class TabularDataModule(EnvironmentDataModule):
     batch_type = Dynamics
 
     def __init__(
-        self, env_id: str, updates_per_epoch: int = 10, **environment_options: Any
+        self, env_id: str, updates_per_epoch: int = 10, **options: Unpack[EnvironmentOptions]
     ) -> None:
         require_positive(updates_per_epoch=updates_per_epoch)
-        super().__init__(env_id, **environment_options)
+        super().__init__(env_id, **options)
         self.updates_per_epoch = updates_per_epoch
         self.grid_shape: tuple[int, int] | None = None
         # Read here, so that an error in the dynamics is raised before any file is written.

@@ -35,6 +35,7 @@ from rl_lightning.experience.declarations import (
     HasStatistics,
     HasTargetNetworks,
     RecordsEpisodes,
+    TargetNetworks,
     unmet,
 )
 from rl_lightning.experience.environments import (
@@ -84,6 +85,7 @@ __all__ = [
     "ScoredPositions",
     "SelfPlayGames",
     "ServesGtp",
+    "TargetNetworks",
     "Transitions",
     "example_observations",
     "join_rollouts",

@@ -8,7 +8,15 @@ class that they call.
 from collections.abc import Sequence
 from inspect import getmembers, isfunction, isroutine
 from types import UnionType
-from typing import Any, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
+from typing import (
+    Any,
+    NamedTuple,
+    Protocol,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -50,12 +58,20 @@ class ExperienceSource(Protocol):
     seed: int  # every random stream is a function of this, the rank, the update and a name
 
 
+class TargetNetworks(NamedTuple):
+    """The target networks of a module, and how they follow where the user sets nothing else."""
+
+    pairs: Sequence[tuple[nn.Module, nn.Module]]  # online and target network, of equal structure
+    every_n_updates: int
+    tau: float
+
+
 @runtime_checkable
 class HasTargetNetworks(Protocol):
     """A module whose target networks follow its online networks."""
 
-    def target_networks(self) -> Sequence[tuple[nn.Module, nn.Module]]:
-        """Pairs of an online network and its target network, which have the same structure."""
+    def target_networks(self) -> TargetNetworks:
+        """The networks that the callback `TargetNetwork` updates."""
         ...
 
 

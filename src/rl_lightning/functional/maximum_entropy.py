@@ -45,7 +45,8 @@ def soft_q_target(
 ) -> Tensor:
     """Compute y = r + γ (min_i Q_i(s', a'; θ⁻) − α log π(a' | s')) with a' drawn from π(· | s').
 
-    With n-step rewards the entropy of the n − 1 steps in between is left out.
+    With n-step rewards the entropy of the n − 1 steps in between is left out. `SAC` refuses n > 1
+    with a learned temperature.
 
     Source: equations 5 and 6. The minimum of two Q-functions is from Fujimoto et al. 2018.
 

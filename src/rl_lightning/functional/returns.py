@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from rl_lightning.runtime.ranks import moments_over_ranks
-
 
 def discounted_sums(terms: Tensor, decays: Tensor) -> Tensor:
     """Compute y_t = x_t + d_t y_{t+1}, with y_T = 0.
@@ -159,20 +157,26 @@ def game_advantages(values: Tensor, lengths: Tensor, outcomes: Tensor, gae_lambd
     return advantages.T[(steps < lengths).T]
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` [T, N] where `mask` [T, N] is True; 0 if it is True nowhere."""
-    _check_shapes(values, mask)
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+def masked_mean(values: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean of `values` [T, N] where `mask` [T, N] is True; 0 if it is True nowhere.
 
-
-def standardised(values: Tensor, mask: Tensor) -> Tensor:
-    """Scale `values` [T, N] to zero mean and unit variance where `mask` [T, N] is True.
-
-    Mean and variance are over all ranks, so every rank must call this equally often.
+    Args:
+        values: [T, N].
+        mask: [T, N] bool.
+        count: What the sum is divided by []; by default the number of rows where `mask` is True.
     """
+    _check_shapes(values, mask)
+    return (values * mask).sum() / (mask.sum().clamp(min=1) if count is None else count)
+
+
+def masked_moments(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [] and variance [] of `values` [T, N] where `mask` [T, N] is True."""
     mean = masked_mean(values, mask)
-    variance = masked_mean((values - mean).square(), mask)
-    mean, variance = moments_over_ranks(mask.sum(), mean, variance)
+    return mean, masked_mean((values - mean).square(), mask)
+
+
+def standardised(values: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Scale `values` of the given `mean` [] and `variance` [] to zero mean and unit variance."""
     return (values - mean) / (variance.sqrt() + 1e-8)
 
 

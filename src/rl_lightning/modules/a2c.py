@@ -1,20 +1,26 @@
 """The advantage actor-critic."""
 
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from rl_lightning.experience import EnvironmentSpec, Rollout
-from rl_lightning.functional.returns import (
-    generalised_advantages,
-    masked_mean,
-    n_step_returns,
-    standardised,
-)
-from rl_lightning.modules.policy_gradient import Losses, PolicyGradient
-from rl_lightning.runtime.errors import ConfigurationError
-from rl_lightning.runtime.ranks import ddp_scale
+from rl_lightning.functional.returns import generalised_advantages, masked_mean, n_step_returns
+from rl_lightning.modules.policy_gradient import PolicyGradient, PolicyGradientOptions
+from rl_lightning.networks.normalisation import standardised_over_ranks
+from rl_lightning.runtime.constructors import require_range
+from rl_lightning.runtime.ranks import count_per_rank
+
+Advantage = Literal["monte_carlo", "n_step", "gae"]
+
+
+class A2COptions(PolicyGradientOptions, total=False):
+    """The options of `A2C` that its subclasses pass on."""
+
+    advantage: Advantage
+    n_step: int
+    gae_lambda: float
 
 
 class A2C(PolicyGradient):
@@ -39,7 +45,7 @@ class A2C(PolicyGradient):
             of the n-step advantages for all n, weighted by λ^n.
         n_step: n.
         gae_lambda: λ in [0, 1].
-        policy_options: See `PolicyGradient`.
+        options: See `PolicyGradient`.
 
     Raises:
         ConfigurationError: If an argument is out of range or the network does not fit.
@@ -50,54 +56,43 @@ class A2C(PolicyGradient):
     def __init__(
         self,
         environment: EnvironmentSpec,
-        advantage: Literal["monte_carlo", "n_step", "gae"] = "gae",
+        advantage: Advantage = "gae",
         n_step: int = 5,
         gae_lambda: float = 0.95,
-        **policy_options: Any,
+        **options: Unpack[PolicyGradientOptions],
     ) -> None:
-        super().__init__(environment, **policy_options)
+        super().__init__(environment, **options)
         self.add_critic()
-        if not 0 <= gae_lambda <= 1:
-            raise ConfigurationError(f"gae_lambda is {gae_lambda}: choose it in [0, 1]")
-        if n_step < 1:
-            raise ConfigurationError(f"n_step is {n_step}: make it at least 1")
+        require_range(1, n_step=n_step)
+        require_range(0, 1, gae_lambda=gae_lambda)
         self.advantage = advantage
         self.n_step = n_step
         self.gae_lambda = gae_lambda
 
-    def losses(self, batch: Rollout) -> Losses:
-        """Compute the terms of a rollout's loss, each as a mean over its steps."""
-        steps, copies = batch.rewards.shape
-        distribution, values = self.policy_and_values(batch.observations.flatten(0, 1))
-        values = values.unflatten(0, (steps + 1, copies))
-        advantages = self.advantages(batch, values.detach())
+    def training_step(self, batch: Rollout) -> Tensor:
+        """Compute the mean over the steps of −A log π(a | s) + c_V (A + V_old(s) − V(s))² − c_H H.
+
+        V_old is V without a gradient, so A + V_old is the target of V. H is the entropy of
+        π(· | s), and c_V and c_H are `value_coefficient` and `entropy_coefficient`.
+        """
+        distribution, values = self.policy_and_values(batch.observations)
+        advantages = self.advantages(batch, values.detach())  # A_t [T, N]
         returns = advantages + values[:-1].detach()
         if self.normalise_advantages:
-            advantages = standardised(advantages, batch.mask)
+            advantages = standardised_over_ranks(advantages, batch.mask)
 
-        # The distribution has one row more than the actions, that of the last observation. So the
-        # last actions are repeated, and this row is cut off below.
-        padded = torch.cat([batch.actions, batch.actions[-1:]]).flatten(0, 1)
-        log_probs = distribution.log_prob(padded).unflatten(0, (steps + 1, copies))[:-1]
-        entropies = distribution.entropy().unflatten(0, (steps + 1, copies))[:-1]
-        scale = ddp_scale(batch.mask.sum())
-        objective = self.objective(log_probs, advantages, batch)
-        return Losses(
-            policy=-masked_mean(objective, batch.mask) * scale,
-            value=masked_mean((returns - values[:-1]).square(), batch.mask) * scale,
-            entropy=masked_mean(entropies, batch.mask) * scale,
-            returns=returns,
+        log_probs = distribution.log_prob(batch.actions)  # log π(a_t | s_t) [T, N]
+        count = count_per_rank(batch.mask)
+        policy_loss = -masked_mean(log_probs * advantages, batch.mask, count)
+        value_loss = masked_mean((returns - values[:-1]).square(), batch.mask, count)
+        entropy = masked_mean(distribution.entropy(), batch.mask, count)
+        loss = (
+            policy_loss + self.value_coefficient * value_loss - self.entropy_coefficient * entropy
         )
 
-    def objective(self, log_probs: Tensor, advantages: Tensor, batch: Rollout) -> Tensor:
-        """A_t log π(a_t | s_t) [T, N], which the policy ascends; another algorithm has another.
-
-        Args:
-            log_probs: log π(a_t | s_t) [T, N] of the current policy.
-            advantages: A_t [T, N], without gradient.
-            batch: The rollout, with the extras that `act` returned.
-        """
-        return log_probs * advantages
+        self.learn_statistics(batch, returns)
+        self.log_losses(loss, policy_loss, value_loss, entropy)
+        return loss
 
     def advantages(self, batch: Rollout, values: Tensor) -> Tensor:
         """Compute A_t [T, N] in units of `return_scale`.

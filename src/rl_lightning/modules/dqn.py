@@ -1,15 +1,16 @@
 """Deep Q-learning with experience replay."""
 
 import copy
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
 
 from rl_lightning.callbacks.renew_priorities import RenewPriorities
 from rl_lightning.callbacks.target_network import TargetNetwork
-from rl_lightning.experience import EnvironmentSpec, Exploration, Transitions
+from rl_lightning.experience import EnvironmentSpec, Exploration, TargetNetworks, Transitions
 from rl_lightning.functional.exploration import epsilon_greedy, linear_schedule
 from rl_lightning.functional.targets import (
     double_q_target,
@@ -21,6 +22,7 @@ from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.agent import Agent
 from rl_lightning.networks.bodies import NetworkName, make_body
 from rl_lightning.networks.q_network import QNetwork
+from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError
 
 
@@ -28,9 +30,9 @@ class DQN(Agent):
     """The lecture's Algorithm 1: Q-learning with a network and experience replay.
 
     The loss at iteration i is L_i(θ_i) = E[(y_i − Q(s, a; θ_i))²] with
-    y_i = r + γ max_a' Q(s', a'; θ_{i−1}). The parameters θ_{i−1} are those of `target_network`,
-    which is updated by the callback `TargetNetwork`. DQN adds this callback if the Trainer has
-    none.
+    y_i = r + γ max_a' Q(s', a'; θ⁻). In the lecture θ⁻ is θ_{i−1}. Here θ⁻ are the parameters of
+    `target_network`, which the callback `TargetNetwork` copies from θ less often. DQN adds this
+    callback if the Trainer has none.
 
     Source: Mnih et al. 2013 and 2015; double: van Hasselt et al. 2016; dueling: Wang
     et al. 2016.
@@ -40,7 +42,8 @@ class DQN(Agent):
         network: "mlp", or one of the two Atari networks, of 2013 and of 2015 ("nature").
         hidden_sizes: Units of the mlp's hidden layers.
         dueling: Whether Q is the sum of V and the advantages of the actions.
-        double: Whether the online network selects the action whose value the target network gives.
+        double: Whether the action a' of the target is argmax_a' Q(s', a'; θ), as in double DQN,
+            and not argmax_a' Q(s', a'; θ⁻).
         normalise_observations: Whether to subtract the running mean from observations and divide
             them by their running standard deviation.
         loss: "squared", the lecture's, or "huber", whose gradient is the error clipped to ±1.
@@ -50,7 +53,8 @@ class DQN(Agent):
         optimizer: Makes the optimizer from the parameters.
 
     Raises:
-        ConfigurationError: If the actions are not discrete or the network does not fit.
+        ConfigurationError: If the actions are not discrete, an argument is out of range or the
+            network does not fit.
     """
 
     algorithm = "dqn"
@@ -58,7 +62,6 @@ class DQN(Agent):
     batch_type = Transitions
     gives_td_errors = True
     necessary_callbacks = (TargetNetwork, RenewPriorities)
-    target_update = (1_000, 1.0)
     architecture: ClassVar[tuple[str, ...]] = (
         "environment",
         "network",
@@ -72,7 +75,7 @@ class DQN(Agent):
         self,
         environment: EnvironmentSpec,
         network: NetworkName = "mlp",
-        hidden_sizes: tuple[int, ...] = (128, 128),
+        hidden_sizes: Sequence[int] = (128, 128),
         dueling: bool = False,
         double: bool = False,
         normalise_observations: bool = False,
@@ -82,6 +85,8 @@ class DQN(Agent):
         epsilon_env_steps: int = 10_000,
         optimizer: OptimizerCallable = torch.optim.Adam,
     ) -> None:
+        require_range(0, 1, epsilon_start=epsilon_start, epsilon_end=epsilon_end)
+        require_range(0, epsilon_env_steps=epsilon_env_steps)
         super().__init__(environment, optimizer, normalise_observations)
         num_actions = environment["num_actions"]
         if num_actions is None:
@@ -100,9 +105,10 @@ class DQN(Agent):
         self.q_network = QNetwork(body, num_actions, dueling)
         self.target_network = copy.deepcopy(self.q_network).requires_grad_(False)
 
-    def target_networks(self) -> list[tuple[nn.Module, nn.Module]]:
-        """The online network and its target network."""
-        return [(self.q_network, self.target_network)]
+    def target_networks(self) -> TargetNetworks:
+        """θ⁻ is copied from θ after every 1,000 updates (10,000 in Mnih et al. 2015)."""
+        pairs = [(self.q_network, self.target_network)]
+        return TargetNetworks(pairs, every_n_updates=1_000, tau=1.0)
 
     def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
         """Act ε-greedily, with a random number for each environment copy; else greedily."""
@@ -120,13 +126,17 @@ class DQN(Agent):
         return best
 
     def training_step(self, batch: Transitions) -> dict[str, Tensor]:
-        """Compute the mean loss of one minibatch, and its TD errors [B]."""
+        """Compute the mean of (y − Q(s, a; θ))² over a minibatch, and its TD errors [B].
+
+        With prioritised replay each transition is weighted by its importance weight.
+        """
         q_values = self.q_network(self._normalised(batch.observations))
         error = td_error(q_values, batch.actions, self._targets(batch))
         losses = td_loss(error, self.loss)
         if batch.importance_weights is not None:
             losses = losses * batch.importance_weights
         loss = losses.mean()
+
         if self.normaliser is not None:
             self.normaliser.update(batch.observations)
         if should_log(self.trainer):
@@ -142,6 +152,7 @@ class DQN(Agent):
 
     @torch.no_grad()
     def _targets(self, batch: Transitions) -> Tensor:
+        """The targets y [B]."""
         next_observations = self._normalised(batch.next_observations)
         next_q_values = self.target_network(next_observations)
         if not self.double_q:

@@ -12,10 +12,11 @@ from rl_lightning.compatibility.check import check
 from rl_lightning.experience import ExperienceSource
 from rl_lightning.lightning_adapter.clipping import ClippedModule
 from rl_lightning.lightning_adapter.trainers import trainer_of
+from rl_lightning.runtime.constructors import CheckedConstructor
 from rl_lightning.runtime.seeding import torch_stream
 
 
-class Learner(ClippedModule):
+class Learner(CheckedConstructor, ClippedModule):
     """A module that declares what it learns from.
 
     Attributes:

@@ -1,9 +1,8 @@
 """Base class of REINFORCE and actor-critic: a stochastic policy and an optional critic."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, TypedDict
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -22,22 +21,33 @@ from rl_lightning.networks.bodies import (
 )
 from rl_lightning.networks.normalisation import ReturnStatistics
 from rl_lightning.networks.policy_heads import make_head
+from rl_lightning.runtime.constructors import require_range
 
 
-class Losses(NamedTuple):
-    """The terms of the loss of an update, and the returns."""
+class PolicyGradientOptions(TypedDict, total=False):
+    """The options of `PolicyGradient` that its subclasses pass on."""
 
-    policy: Tensor  # []: −(ψ − b) log π
-    value: Tensor  # []: the critic's squared error, 0 without a critic
-    entropy: Tensor  # []: mean over the environment steps of the batch
-    returns: Tensor  # [T, N]: return from each step on, in units of `return_scale`
+    network: NetworkName
+    hidden_sizes: Sequence[int]
+    activation: Activation
+    shared_body: bool
+    entropy_coefficient: float
+    value_coefficient: float
+    normalise_advantages: bool
+    normalise_observations: bool
+    normalise_returns: bool
+    initial_log_std: float
+    critic_learning_rate: float | None
+    optimizer: OptimizerCallable
+    lr_scheduler: LRSchedulerCallable | None
 
 
 class PolicyGradient(Agent):
     """A policy π_θ that ascends ∇J(θ) ≈ Σ_t ψ_t ∇ log π_θ(a_t | s_t).
 
-    Subclasses define ψ. The initial weights are orthogonal with gain √2. The last layer has gain 1
-    for the critic and 0.01 for the policy, so that the initial policy is nearly uniform.
+    Subclasses have the loss in their `training_step`. The initial weights are orthogonal with gain
+    √2. The last layer has gain 1 for the critic and 0.01 for the policy, so that the initial policy
+    is nearly uniform.
 
     Args:
         environment: Spaces of the environment; the command line takes them from the datamodule.
@@ -59,7 +69,7 @@ class PolicyGradient(Agent):
         lr_scheduler: Makes the learning rate's schedule, which is stepped after every epoch.
 
     Raises:
-        ConfigurationError: If the network does not fit the observations.
+        ConfigurationError: If an argument is out of range or the network does not fit.
     """
 
     batch_type = Rollout
@@ -90,6 +100,13 @@ class PolicyGradient(Agent):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
+        require_range(
+            0,
+            entropy_coefficient=entropy_coefficient,
+            value_coefficient=value_coefficient,
+            critic_learning_rate=critic_learning_rate,
+        )
+        require_range(-20, 20, initial_log_std=initial_log_std)
         super().__init__(environment, optimizer, normalise_observations)
         self.lr_scheduler = lr_scheduler
         self.entropy_coefficient = entropy_coefficient
@@ -114,32 +131,6 @@ class PolicyGradient(Agent):
             self.critic_body = self._make_body()
             initialise_orthogonally(self.critic_body)
 
-    @abstractmethod
-    def losses(self, batch: Rollout) -> Losses:
-        """Compute the terms of a rollout's loss."""
-
-    def training_step(self, batch: Rollout) -> Tensor:
-        """Compute the loss of one rollout."""
-        losses = self.losses(batch)
-        loss = (
-            losses.policy
-            + self.value_coefficient * losses.value
-            - self.entropy_coefficient * losses.entropy
-        )
-        if batch.is_last_use:
-            self.learn_statistics(batch, losses.returns)
-        if should_log(self.trainer):
-            self.log_dict(
-                {
-                    "train/loss": loss.detach(),
-                    "train/policy_loss": losses.policy.detach(),
-                    "train/value_loss": losses.value.detach(),
-                    "train/entropy": losses.entropy.detach(),
-                },
-                sync_dist=True,
-            )
-        return loss
-
     def policy(self, observations: Tensor) -> Distribution:
         """π_θ(· | s) for `observations` [B, *observation_shape]."""
         return self.head(self.body(self._normalised(observations)))
@@ -163,13 +154,24 @@ class PolicyGradient(Agent):
         return values.squeeze(-1)
 
     def policy_and_values(self, observations: Tensor) -> tuple[Distribution, Tensor]:
-        """Compute π_θ(· | s), and V_φ(s) [B] in units of `return_scale`."""
-        normalised = self._normalised(observations)
+        """Compute the policy and the values of a rollout.
+
+        Args:
+            observations: s_0 to s_T [T + 1, N, *observation_shape].
+
+        Returns:
+            π_θ(· | s_t) for t < T, whose log-probabilities are [T, N], and V_φ(s_0) to V_φ(s_T)
+            [T + 1, N] in units of `return_scale`.
+        """
+        shape = observations.shape[:2]
+        normalised = self._normalised(observations.flatten(0, 1))
         features = self.body(normalised)
         if self.critic_body is None:
             assert self.value_head is not None
-            return self.head(features), self.value_head(features).squeeze(-1)
-        return self.head(features), self.critic(normalised)
+            values = self.value_head(features).squeeze(-1)
+        else:
+            values = self.critic(normalised)
+        return self.head(features.unflatten(0, shape)[:-1]), values.unflatten(0, shape)
 
     @property
     def return_scale(self) -> Tensor | float:
@@ -177,7 +179,7 @@ class PolicyGradient(Agent):
         return 1.0 if self.return_statistics is None else self.return_statistics.scale
 
     def learn_statistics(self, batch: Rollout, returns: Tensor) -> None:
-        """Update the running statistics with a batch, after its loss has been computed.
+        """Update the running statistics with a batch at its last use, after its loss.
 
         With this order the loss uses the same statistics, and so the same log-probabilities, with
         which the actions were drawn.
@@ -186,10 +188,27 @@ class PolicyGradient(Agent):
             batch: The rollout of this update.
             returns: Return from each of its steps on [T, N], in units of `return_scale`.
         """
+        if not batch.is_last_use:
+            return
         if self.normaliser is not None:
             self.normaliser.update(batch.observations[:-1][batch.mask])
         if self.return_statistics is not None:
             self.return_statistics.update(returns[batch.mask] * self.return_scale)
+
+    def log_losses(
+        self, loss: Tensor, policy_loss: Tensor, value_loss: Tensor, entropy: Tensor
+    ) -> None:
+        """Log the loss of an update and its terms, each of shape []."""
+        if should_log(self.trainer):
+            self.log_dict(
+                {
+                    "train/loss": loss.detach(),
+                    "train/policy_loss": policy_loss.detach(),
+                    "train/value_loss": value_loss.detach(),
+                    "train/entropy": entropy.detach(),
+                },
+                sync_dist=True,
+            )
 
     def configure_optimizers(self) -> Any:
         """One optimizer, with the critic's parameters in a separate group, and its schedule."""

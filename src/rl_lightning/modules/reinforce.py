@@ -1,21 +1,20 @@
 """REINFORCE, with an option for each step of the lecture's variance reduction."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from rl_lightning.experience import EnvironmentSpec, Rollout
 from rl_lightning.functional.returns import (
     discounted_rewards_to_go,
     rewards_to_go,
-    standardised,
     trajectory_returns,
 )
-from rl_lightning.modules.policy_gradient import Losses, PolicyGradient
-from rl_lightning.networks.normalisation import MovingAverage
+from rl_lightning.modules.policy_gradient import PolicyGradient, PolicyGradientOptions
+from rl_lightning.networks.normalisation import MovingAverage, standardised_over_ranks
 from rl_lightning.runtime.errors import ConfigurationError
-from rl_lightning.runtime.ranks import ddp_scale
+from rl_lightning.runtime.ranks import count_per_rank
 
 Returns = Literal["trajectory", "reward_to_go", "discounted"]
 Baseline = Literal["none", "moving_average", "value"]
@@ -35,7 +34,7 @@ class Reinforce(PolicyGradient):
         returns: ψ, one of "trajectory", "reward_to_go" and "discounted". γ is the datamodule's.
         baseline: b, one of "none", "moving_average" and "value".
         baseline_decay: Weight of the old moving average in an update of it.
-        policy_options: See `PolicyGradient`.
+        options: See `PolicyGradient`.
 
     Raises:
         ConfigurationError: If an argument is out of range or the network does not fit.
@@ -52,9 +51,9 @@ class Reinforce(PolicyGradient):
         returns: Returns = "discounted",
         baseline: Baseline = "value",
         baseline_decay: float = 0.9,
-        **policy_options: Any,
+        **options: Unpack[PolicyGradientOptions],
     ) -> None:
-        super().__init__(environment, **policy_options)
+        super().__init__(environment, **options)
         if baseline == "value":
             self.add_critic()
         if not 0 <= baseline_decay < 1:
@@ -63,25 +62,40 @@ class Reinforce(PolicyGradient):
         self.baseline = baseline
         self.average = MovingAverage(baseline_decay) if baseline == "moving_average" else None
 
-    def losses(self, batch: Rollout) -> Losses:
-        """Compute the terms of the loss. The policy's term is a mean over trajectories."""
-        mask = batch.mask
-        observations = batch.observations[:-1][mask]
-        returns = self.returns(batch)
-        baselines, value_loss = self.baselines(observations, returns[mask])
-        advantages = returns[mask] - baselines
+    def training_step(self, batch: Rollout) -> Tensor:
+        """Compute −(1/m) Σ_τ Σ_t (ψ − b) log π(a | s) + c_V (ψ − V(s))² − c_H H.
+
+        The last two terms are means over the steps. H is the entropy of π(· | s), and c_V and c_H
+        are `value_coefficient` and `entropy_coefficient`.
+        """
+        mask, returns = batch.mask, self.returns(batch)
+        psi = returns[mask]  # of the B steps of all trajectories
+        normalised = self._normalised(batch.observations[:-1][mask])
+        count = count_per_rank(mask)
+        baseline = value_loss = psi.new_zeros(())
+        if self.baseline == "value":
+            values = self.critic(normalised)
+            assert values.shape == psi.shape, f"V {values.shape}, ψ {psi.shape}"
+            baseline, value_loss = values.detach(), (psi - values).square().sum() / count
+        elif self.average is not None:
+            baseline = self.average.value / self.return_scale
+        advantages = psi - baseline
         if self.normalise_advantages:
-            advantages = standardised(advantages, torch.ones_like(advantages, dtype=torch.bool))
-        distribution = self.policy(observations)
+            advantages = standardised_over_ranks(advantages, mask[mask])
+
+        distribution = self.head(self.body(normalised))
         log_probs = distribution.log_prob(batch.actions[mask])
-        scale = ddp_scale(mask.sum())
         assert log_probs.shape == advantages.shape, f"{log_probs.shape}, {advantages.shape}"
-        return Losses(
-            policy=-(log_probs * advantages).sum() / (batch.ends & mask).sum(),
-            value=value_loss * scale,
-            entropy=distribution.entropy().mean() * scale,
-            returns=returns,
+        # Every rank has equally many trajectories.
+        policy_loss = -(log_probs * advantages).sum() / (batch.ends & mask).sum()
+        entropy = distribution.entropy().sum() / count
+        loss = (
+            policy_loss + self.value_coefficient * value_loss - self.entropy_coefficient * entropy
         )
+
+        self.learn_statistics(batch, returns)
+        self.log_losses(loss, policy_loss, value_loss, entropy)
+        return loss
 
     def returns(self, batch: Rollout) -> Tensor:
         """Compute ψ_t [T, N] in units of `return_scale`."""
@@ -92,31 +106,12 @@ class Reinforce(PolicyGradient):
             return rewards_to_go(rewards, batch.ends)
         return discounted_rewards_to_go(rewards, batch.discounts, batch.ends)
 
-    def baselines(self, observations: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute b for each step, and the loss of V_φ.
-
-        Args:
-            observations: [B, *observation_shape].
-            returns: ψ [B].
-
-        Returns:
-            b [B] or [], without gradient, and the loss [], which is 0 without V_φ.
-        """
-        none = returns.new_zeros(())
-        if self.average is not None:
-            return self.average.value / self.return_scale, none
-        if self.baseline == "none":
-            return none, none
-        values = self.critic(self._normalised(observations))
-        assert values.shape == returns.shape, f"V {values.shape}, ψ {returns.shape}"
-        return values.detach(), (returns - values).square().mean()
-
     def learn_statistics(self, batch: Rollout, returns: Tensor) -> None:
         """Update the moving average as well.
 
         This is done after the loss, because a baseline that includes the returns of its own batch
         biases the gradient.
         """
-        if self.average is not None:
+        if self.average is not None and batch.is_last_use:
             self.average.update(returns[batch.mask] * self.return_scale)
         super().learn_statistics(batch, returns)

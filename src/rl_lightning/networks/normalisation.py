@@ -1,9 +1,19 @@
-"""Running statistics of observations and returns."""
+"""Statistics over all ranks: running ones of observations and returns, and those of a batch."""
 
 import torch
 from torch import Tensor, nn
 
-from rl_lightning.runtime.ranks import sum_over_ranks
+from rl_lightning.functional.returns import masked_moments, standardised
+from rl_lightning.runtime.ranks import moments_over_ranks, sum_over_ranks
+
+
+def standardised_over_ranks(values: Tensor, mask: Tensor) -> Tensor:
+    """Scale `values` [T, N] to zero mean and unit variance where `mask` [T, N] is True.
+
+    Mean and variance are over all ranks, so every rank must call this equally often.
+    """
+    mean, variance = moments_over_ranks(mask.sum(), *masked_moments(values, mask))
+    return standardised(values, mean, variance)
 
 
 class RunningStatistics(nn.Module):

@@ -15,7 +15,7 @@ LOG_STD_RANGE = (-20.0, 2.0)  # of squashed Gaussians; other values make losses 
 
 
 class CategoricalHead(nn.Module):
-    """Features [B, F] → a probability for each of A actions."""
+    """Features [..., F] → a probability for each of A actions."""
 
     def __init__(self, features: int, num_actions: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class ContinuousHead(nn.Module):
 
 
 class GaussianHead(ContinuousHead):
-    """Features [B, F] → a diagonal Gaussian over actions [B, *action_shape].
+    """Features [..., F] → a diagonal Gaussian over actions [..., *action_shape].
 
     Features of 0 give the origin of `ContinuousHead`, and log σ = 0 gives a σ of its unit. log σ
     is a parameter that does not depend on the state.
@@ -108,7 +108,7 @@ class GaussianHead(ContinuousHead):
     def _mean(self, features: Tensor) -> Tensor:
         mean: Tensor = self.linear(features)
         return torch.addcmul(
-            self.centre, mean.view(features.shape[0], *self.action_shape), self.scale
+            self.centre, mean.view(*features.shape[:-1], *self.action_shape), self.scale
         )
 
 

@@ -58,6 +58,16 @@ def moments_over_ranks(count: Tensor, mean: Tensor, variance: Tensor) -> tuple[T
     return pooled.to(mean.dtype), spread.to(variance.dtype)
 
 
+def count_per_rank(mask: Tensor) -> Tensor:
+    """How often `mask` is True on a rank, as the mean over all ranks [], float32.
+
+    DistributedDataParallel takes the mean of the ranks' gradients. If each rank divides the sum of
+    its losses by this count, that mean is the gradient of the mean over all ranks' losses. A mean
+    over the rank's own count would weight ranks with few steps too much.
+    """
+    return mean_over_ranks(mask.sum().float()).clamp(min=torch.finfo(torch.float32).tiny)
+
+
 def ddp_scale(count: Tensor) -> Tensor | float:
     """The factor for this rank's loss if the loss is a mean over `count` values.
 

@@ -8,9 +8,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from rl_lightning.experience import EnvironmentSpec, SelfPlayGames
-from rl_lightning.functional.returns import game_advantages, standardised
+from rl_lightning.functional.returns import game_advantages
 from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.alphago.board_player import BoardPlayer
+from rl_lightning.networks.normalisation import standardised_over_ranks
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.ranks import ddp_scale
 
@@ -95,7 +96,8 @@ class SelfPlayPolicy(BoardPlayer):
             values.detach(), batch.lengths, batch.outcomes, self.gae_lambda
         )
         if self.normalise_advantages:
-            advantages = standardised(advantages, torch.ones_like(advantages, dtype=torch.bool))
+            everywhere = torch.ones_like(advantages, dtype=torch.bool)
+            advantages = standardised_over_ranks(advantages, everywhere)
         chosen = log_probs.gather(1, batch.actions[:, None]).squeeze(1)
         probs = log_probs.exp()
         terms = {
