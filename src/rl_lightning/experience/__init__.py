@@ -7,47 +7,52 @@ else. Modules declare the batch type that they need, datamodules the one that th
 Shapes are time-major: T environment steps, N environment copies, B sampled transitions.
 """
 
-from rl_lightning.experience.batches import (
-    Dynamics,
-    Episodes,
-    LabelledImages,
-    RecordedEpisode,
-    Rollout,
-    Transitions,
-    join_rollouts,
-)
-from rl_lightning.experience.declarations import (
-    ExperienceSource,
-    GivesTDErrors,
-    HasActionValues,
-    HasConfusion,
-    HasDynamics,
-    HasPriorities,
-    HasStatistics,
-    HasTargetNetworks,
-    Learner,
-    RecordsEpisodes,
-    RepeatsRollouts,
-    ReusesRollouts,
-)
-from rl_lightning.experience.environments import (
-    Decision,
-    EnvironmentSpec,
-    Exploration,
-    Policy,
-    example_observations,
-)
-from rl_lightning.experience.games import (
-    CheckedMoves,
-    LabelledPositions,
-    MatchResults,
-    PlaysBoardGames,
-    RecordedGame,
-    RecordsGames,
-    ScoredPositions,
-    SelfPlayGames,
-    ServesGtp,
-)
+from typing import TYPE_CHECKING
+
+from rl_lightning.runtime.lazy import on_first_use
+
+if TYPE_CHECKING:
+    from rl_lightning.experience.batches import (
+        Dynamics,
+        Episodes,
+        LabelledImages,
+        RecordedEpisode,
+        Rollout,
+        Transitions,
+        join_rollouts,
+    )
+    from rl_lightning.experience.declarations import (
+        ExperienceSource,
+        GivesTDErrors,
+        HasActionValues,
+        HasConfusion,
+        HasDynamics,
+        HasPriorities,
+        HasStatistics,
+        HasTargetNetworks,
+        Learner,
+        RecordsEpisodes,
+        RepeatsRollouts,
+        ReusesRollouts,
+    )
+    from rl_lightning.experience.environments import (
+        Decision,
+        EnvironmentSpec,
+        Exploration,
+        Policy,
+        example_observations,
+    )
+    from rl_lightning.experience.games import (
+        CheckedMoves,
+        LabelledPositions,
+        MatchResults,
+        PlaysBoardGames,
+        RecordedGame,
+        RecordsGames,
+        ScoredPositions,
+        SelfPlayGames,
+        ServesGtp,
+    )
 
 __all__ = [
     "CheckedMoves",
@@ -84,3 +89,5 @@ __all__ = [
     "example_observations",
     "join_rollouts",
 ]
+
+__getattr__ = on_first_use(__name__, __file__)
