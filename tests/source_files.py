@@ -1,18 +1,14 @@
 """The source files of this package, their code lines and what they import."""
 
 import ast
-import io
-import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from runpy import run_path
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "src" / "rl_lightning"
 PACKAGE = "rl_lightning"
-_NO_CODE = (
-    *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE),
-    *(tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER),
-)
+code_lines: Callable[[Path], int] = run_path(str(ROOT / "benchmarks/code_size.py"))["code_lines"]
 
 
 def files(root: Path = SOURCES) -> list[Path]:
@@ -22,21 +18,6 @@ def files(root: Path = SOURCES) -> list[Path]:
 def module_name(path: Path) -> str:
     parts = path.relative_to(SOURCES.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def code_lines(path: Path) -> int:
-    """Lines of a file without blank lines, comments and docstrings."""
-    text = path.read_text()
-    docstrings: set[int] = set()
-    for node in ast.walk(ast.parse(text)):
-        kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-        if isinstance(node, kinds) and ast.get_docstring(node) is not None:
-            docstrings.update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
-    lines: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type not in _NO_CODE:
-            lines.update(range(token.start[0], token.end[0] + 1))
-    return len(lines - docstrings)
 
 
 def imports(path: Path, names: set[str]) -> Iterator[str]:
