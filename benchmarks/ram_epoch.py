@@ -1,4 +1,4 @@
-"""Seconds per epoch of the Recurrent Attention Model on MNIST, beside a bare PyTorch loop.
+"""Seconds per epoch of the Recurrent Attention Model on MNIST, compared with a bare PyTorch loop.
 
     python benchmarks/ram_epoch.py --repeats 5
 

@@ -1,7 +1,7 @@
 """The table of Trainer flags: what each does with every algorithm, or why it is refused.
 
-`docs/trainer_flags.md` holds what `render()` makes of it, and tests run it. `python
-tests/flag_rows.py` prints the table.
+Tests run every row. `docs/trainer_flags.md` holds the rows that are refused or special, which
+`python tests/flag_rows.py` prints.
 """
 
 from collections.abc import Callable, Mapping
@@ -144,7 +144,8 @@ ROWS = (
     callback("LearningRateMonitor", refused=ALGORITHMS, says=NO_LOGGER, reason="without a logger"),
     callback("DeviceStatsMonitor", logger=CSV, reason="with a logger",
              effect=lambda run: run.rows_of("DeviceStatsMonitor") > 0),
-    callback("DeviceStatsMonitor", refused=ALGORITHMS, says=NO_LOGGER, reason="without a logger"),
+    callback("DeviceStatsMonitor", refused=ALGORITHMS, says="Cannot use `DeviceStatsMonitor`",
+             reason="without a logger"),
     callback("StochasticWeightAveraging --trainer.callbacks.swa_lrs 0.1",
              refused=("ValueIteration",), says="changes optimizer steps, and ValueIteration takes",
              reason="a sweep is a step of size 1"),
@@ -230,19 +231,19 @@ ROWS = (
     row("enable_progress_bar", "true", effect=lambda run: "Epoch 0:" not in run.printed),
     row("enable_model_summary", "true", effect=lambda run: "Trainable params" in run.printed),
     row("accumulate_grad_batches", "2", refused=("ValueIteration",),
-        says="every batch of ValueIteration is the whole dynamics",
+        says="accumulation is not supported for manual optimization",
         reason="a batch is the whole dynamics",
         effect=lambda run: (run.updates, run.batches) == (UPDATES // 2, UPDATES)),
     row("gradient_clip_val", "1e-4", refused=("ValueIteration",),
-        says="no gradients of a loss to clip", reason="there is no gradient",
+        says="clipping is not supported for manual", reason="there is no gradient",
         effect=clipped(1e-4, "norms")),
     row("gradient_clip_val", "-1", refused=ALGORITHMS, says="make it above 0",
         reason="would turn gradients around"),
     row("gradient_clip_algorithm", "value --trainer.gradient_clip_val 1e-5", shown="value",
-        refused=("ValueIteration",), says="no gradients of a loss to clip",
+        refused=("ValueIteration",), says="clipping is not supported for manual",
         reason="there is no gradient", effect=clipped(1e-5, "largest")),
     row("gradient_clip_algorithm", "norm --trainer.gradient_clip_val 1e-4", shown="norm",
-        refused=("ValueIteration",), says="no gradients of a loss to clip",
+        refused=("ValueIteration",), says="clipping is not supported for manual",
         reason="there is no gradient", effect=clipped(1e-4, "norms")),
     row("deterministic", "true"),
     row("deterministic", "warn"),
@@ -279,14 +280,15 @@ ROWS = (
 
 
 def render() -> str:
-    """The table as Markdown."""
-    head = ("flag", "value", *ALGORITHMS, "remark")
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    """The rows that are refused or have a remark, as Markdown."""
+    lines = ["| flag | value | refused with | remark |", "| --- | --- | --- | --- |"]
     for each in ROWS:
-        cells = ["refused" if name in each.refused else "works" for name in ALGORITHMS]
+        if not each.refused and not each.reason:
+            continue
+        refused = "all" if each.refused == ALGORITHMS else ", ".join(each.refused)
         value = (each.shown or each.arguments).replace("{", "").replace("}", "")
         value += f", `{each.subcommand}`" if each.subcommand != "fit" else ""
-        lines.append(f"| `{each.flag}` | {value} | {' | '.join(cells)} | {each.reason} |")
+        lines.append(f"| `{each.flag}` | {value} | {refused} | {each.reason} |")
     return "\n".join(lines)
 
 

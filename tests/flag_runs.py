@@ -55,8 +55,8 @@ MODULES = {
     "QLearning": "--model QLearning --model.initial_value 1.0 ",
     "ValueIteration": "--model ValueIteration",
     "PolicyEvaluation": "--model PolicyEvaluation",
-    "RecurrentAttentionModel": "--model RecurrentAttentionModel --model.num_glimpses 2 "
-    "--model.glimpse_size 4 --model.hidden_size 8",
+    "RecurrentAttentionModel": "--model RecurrentAttentionModel --model.network.num_glimpses 2 "
+    "--model.network.glimpse_size 4 --model.network.hidden_size 8",
     "FullyConnectedClassifier": "--model FullyConnectedClassifier --model.hidden_size 8",
     "SupervisedPolicy": "--model SupervisedPolicy " + BOARD_NETWORK,
     "SelfPlayPolicy": "--model SelfPlayPolicy " + BOARD_NETWORK,

@@ -46,7 +46,7 @@ EXPERIMENTS = {
     "--data.updates_per_epoch 5 --data.batch_size 8 --data.capacity 20 --data.eval_positions 6 "
     "--model.num_layers 2 --model.num_filters 4",
     "ram/mnist": " --data.data_dir mnist --data.validation_images 20 --data.batch_size 20 "
-    "--model.num_glimpses 2 --model.hidden_size 8 --model.compiled false",
+    "--model.network.num_glimpses 2 --model.network.hidden_size 8 --model.compiled false",
 }
 
 

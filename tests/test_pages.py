@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 
 import pytest
 from lightning import Trainer
@@ -91,8 +92,17 @@ def test_the_configuration_of_every_command_can_be_read(command, monkeypatch, ca
     assert "class_path" in capsys.readouterr().out
 
 
+def test_the_readme_shows_the_learning_of_dqn_as_it_is():
+    shown = re.search(r"^```python\n(.*?)\n```$", PAGES["README.md"], re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    methods = (modules.DQN.training_step, modules.DQN._targets)
+    sources = (inspect.getsource(inspect.unwrap(method)) for method in methods)
+    parts = [textwrap.dedent(source).strip() for source in sources]
+    assert shown[1].split("\n\n@") == [parts[0], parts[1].removeprefix("@")]
+
+
 def test_the_commands_of_the_pages_are_found():
-    assert {"README.md", "lecture.md", "results.md", "ram.md"} <= {*ALL.values()}
+    assert {"command_line.md", "lecture.md", "results.md", "ram.md"} <= {*ALL.values()}
 
 
 def options() -> set[str]:

@@ -119,7 +119,7 @@ def test_there_is_no_import_circle_also_not_by_a_string():
 
 
 def test_the_base_class_of_modules_is_small():
-    assert code_lines(SOURCES / "modules" / "learner.py") <= 52
+    assert code_lines(SOURCES / "modules" / "learner.py") <= 45
 
 
 def imported_with(*modules):
@@ -141,7 +141,7 @@ def test_a_reader_of_dqn_meets_only_dqn():
     sizes = {module_name(path): code_lines(path) for path in found}
     for family in ("alphago", "recurrent_attention", "tables", "games", "search", "images"):
         assert not [name for name in sizes if family in name.split(".")]
-    assert len([name for name, size in sizes.items() if size]) <= 47
+    assert len([name for name, size in sizes.items() if size]) <= 48
     assert sum(sizes.values()) <= 3_150
 
 

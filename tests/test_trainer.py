@@ -110,5 +110,5 @@ def test_a_pair_that_does_not_fit_is_refused_before_a_file_is_written(tmp_path, 
     monkeypatch.chdir(tmp_path)
     (module, _), (_, data) = small_a2c(), small_dqn()
     with pytest.raises(ConfigurationError, match="A2C"):
-        make_trainer(module, data, max_epochs=1)
+        make_trainer(module, data, max_epochs=1).fit(module, data)
     assert [*tmp_path.iterdir()] == []

@@ -23,7 +23,6 @@ from rl_lightning.callbacks.safeguards import StoppedError
 from rl_lightning.command_line.class_lists import import_classes, list_classes
 from rl_lightning.command_line.configurations import with_found_configurations
 from rl_lightning.compatibility.pairs import check_batch_types
-from rl_lightning.compatibility.trainer_flags import check_flags
 from rl_lightning.experience import ServesGtp
 from rl_lightning.lightning_adapter.command_line import ConfiguredCLI, OneLineParser, shorten
 from rl_lightning.lightning_adapter.errors import is_lost_connection, raised_by_lightning
@@ -42,7 +41,7 @@ from rl_lightning.trainer import (
     TRAINER_DEFAULTS,
     complete_flags,
     prepare_process,
-    prepare_ranks,
+    prepare_trainer,
 )
 
 _LOGGER = {"class_path": "rl_lightning.tracking.mlflow_tracker.MLflowTracker"}
@@ -131,6 +130,8 @@ class CommandLine(ConfiguredCLI):
             raise ConfigurationError(
                 f"seed_everything is {config.seed_everything}: make it at least 0"
             )
+        # The module is made from the data's shapes, where classes that do not fit would fail. The
+        # instances are checked when the run starts: see `compatibility.check`.
         check_batch_types(_class_of(config.model.class_path), _class_of(config.data.class_path))
 
     def instantiate_classes(self) -> None:
@@ -170,8 +171,7 @@ class CommandLine(ConfiguredCLI):
 
     def after_instantiate_classes(self) -> None:
         """Find and check the checkpoint, and continue its run."""
-        prepare_ranks(self.trainer)
-        check_flags(self.trainer, self.model, fitting=self.subcommand == "fit")
+        prepare_trainer(self.trainer, self.model, self.datamodule, self.subcommand == "fit")
         asked = self.options.ckpt_path
         weights = self.options.get("weights_path")
         if weights is not None:

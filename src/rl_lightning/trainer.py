@@ -15,9 +15,9 @@ from rl_lightning.callbacks.defaults import (
     check_checkpoint_callbacks,
     default_callbacks,
 )
-from rl_lightning.callbacks.needs import check_needs
 from rl_lightning.callbacks.safeguards import Safeguards
-from rl_lightning.compatibility.pairs import check_pair
+from rl_lightning.compatibility.check import check
+from rl_lightning.compatibility.trainer_flags import check_strategy
 from rl_lightning.runtime.allocator import keep_freed_memory
 from rl_lightning.runtime.checkpoints import AtomicCheckpoints
 from rl_lightning.runtime.errors import ConfigurationError
@@ -59,7 +59,8 @@ def make_trainer(
         A Trainer for this module and datamodule.
 
     Raises:
-        ConfigurationError: If module, datamodule, callbacks and flags do not fit together.
+        ConfigurationError: If flags or callbacks cannot be used. Whether they fit module and
+            datamodule is checked when a run starts, before it writes a file.
     """
     prepare_process(num_threads)
     given = {**TRAINER_DEFAULTS, **flags}
@@ -69,7 +70,7 @@ def make_trainer(
     best = DEFAULT_CALLBACKS["checkpoint"][1]
     described = partial(_describe, module, data, flags)
     trainer = Trainer(**complete_flags(module, data, given, made, best, described))
-    prepare_ranks(trainer)
+    prepare_trainer(trainer, module, data, fitting=False)
     return trainer
 
 
@@ -86,8 +87,20 @@ def prepare_process(num_threads: int | None) -> None:
         torch.set_num_threads(num_threads)
 
 
-def prepare_ranks(trainer: Trainer) -> None:
-    """Set the scheduling of several ranks on the CPU."""
+def prepare_trainer(
+    trainer: Trainer, module: LightningModule, data: LightningDataModule, fitting: bool
+) -> None:
+    """Do what must be done before `fit`, and set the scheduling of several ranks on the CPU.
+
+    Raises:
+        ConfigurationError: If the Trainer's strategy cannot be used, or if a module of another
+            package does not fit.
+    """
+    # `fit` starts other processes before its first hook, in which a `Learner` checks the rest.
+    check_strategy(trainer)
+    # Another module has no such hook, and its later hooks come after the loggers have begun.
+    if not getattr(module, "checks_compatibility", False):
+        check(trainer, module, data, fitting)
     if trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
         use_batch_scheduling()
 
@@ -111,9 +124,8 @@ def complete_flags(
         describe: Makes the run's description.
 
     Raises:
-        ConfigurationError: If module, datamodule and callbacks do not fit together.
+        ConfigurationError: If two ModelCheckpoints are equal.
     """
-    check_pair(module, data)
     completed = dict(flags)
     if completed.get("barebones") and isinstance(completed.get("logger"), MLflowTracker):
         completed["logger"] = None  # the default logger, which barebones does not allow
@@ -121,7 +133,6 @@ def complete_flags(
         if isinstance(logger, MLflowTracker):
             logger.describe(describe())
     given = _listed(completed.get("callbacks"))
-    check_needs(given, module, data)
     added = default_callbacks(made, best_checkpoint, completed, module, data, given)
     completed["callbacks"] = [*given, *added, Safeguards()]
     check_checkpoint_callbacks(completed["callbacks"])

@@ -32,6 +32,7 @@ from rl_lightning.modules import (
     Reinforce,
     ValueIteration,
 )
+from rl_lightning.networks.recurrent_attention import RAMNetworkOptions
 from rl_lightning.runtime.errors import ConfigurationError
 from specs import spec
 
@@ -44,7 +45,9 @@ def fully_connected():
 
 
 def attention():
-    return RecurrentAttentionModel((1, 28, 28), 10, num_glimpses=2, hidden_size=8)
+    return RecurrentAttentionModel(
+        (1, 28, 28), 10, RAMNetworkOptions(num_glimpses=2, hidden_size=8)
+    )
 
 
 def replay():

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from rl_lightning.callbacks import MLflowTracker, ValuePictures
 from rl_lightning.callbacks.value_pictures import action_directions, closed_states, draw_values
 from rl_lightning.datamodules import TabularDataModule
-from rl_lightning.functional.bellman import optimality_sweep
-from rl_lightning.modules import ValueIteration
+from rl_lightning.functional.bellman import optimality_sweep, uniform_policy
+from rl_lightning.modules import PolicyEvaluation, ValueIteration
 
 UP, RIGHT, DOWN, LEFT = [-1, 0], [0, 1], [1, 0], [0, -1]
 
@@ -48,7 +48,7 @@ def test_arrows_point_to_the_nearest_corner() -> None:
         action_values = optimality_sweep(data.dynamics, action_values)
     figure = draw_values(data.dynamics, action_values, (4, 4))
     random, greedy = (axes for axes in figure.axes if axes.get_title())
-    assert (random.get_title(), greedy.get_title()) == ("Random policy", "Greedy policy")
+    assert (random.get_title(), greedy.get_title()) == ("Random policy", "max Q, greedy actions")
     assert [text.get_text() for text in random.texts][:3] == ["-14", "-20", "-22"]
     assert [text.get_text() for text in greedy.texts][:3] == ["-1", "-2", "-3"]
     (arrows,) = (c for c in greedy.collections if hasattr(c, "U"))
@@ -58,6 +58,54 @@ def test_arrows_point_to_the_nearest_corner() -> None:
     }
     assert pointing[1, 0] == (-0.3, 0.0), "left, from the cell beside the corner"
     assert pointing[0, 1] == (0.0, 0.3), "up, from the cell below it"
+
+
+def titled(figure: Figure) -> list[tuple[str, list[str]]]:
+    """The title and the first three values of each panel."""
+    panels = (axes for axes in figure.axes if axes.get_title())
+    return [(each.get_title(), [text.get_text() for text in each.texts][:3]) for each in panels]
+
+
+def test_policy_evaluation_shows_its_values_and_those_of_the_improved_policy(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    data = TabularDataModule("rl_lightning/GridWorld-v0", gamma=1.0)
+    trainer = SimpleNamespace(
+        **{"is_global_zero": True, "datamodule": data, "loggers": [], "fast_dev_run": 0},
+        **{"logger": None, "default_root_dir": tmp_path, "ckpt_path": None},
+    )
+    module = PolicyEvaluation(data.environment)
+    for sweeps, evaluated in ((1, ["-1", "-1", "-1"]), (500, ["-14", "-20", "-22"])):
+        module.action_values.data.zero_()
+        for _ in range(sweeps):
+            module.action_values.data = module.sweep(data.dynamics).detach()
+        ValuePictures().on_train_end(cast(Trainer, trainer), module)
+        panels = titled(drawn[-1])
+        if sweeps == 1:  # all actions have the same value, and "up" never ends in the top row
+            assert panels[1] == ("Greedy in these values", ["-inf", "-inf", "-inf"])
+        assert panels[0] == ("Evaluated policy", evaluated)
+        assert torch.allclose(
+            module.values(torch.tensor([1, 2, 3])),
+            torch.tensor([float(value) for value in evaluated]).double(),
+        )
+    # One step of policy improvement gives the shortest paths here.
+    assert panels[1] == ("Greedy in these values", ["-1", "-2", "-3"])
+    policy, improved = (axes for axes in drawn[-1].axes if axes.get_title())
+    arrows = [
+        next(len(each.U) for each in axes.collections if hasattr(each, "U"))
+        for axes in (policy, improved)
+    ]
+    assert arrows == [14 * 4, 14]  # all actions of the random policy, and one of the greedy policy
+
+
+def test_a_large_grid_has_no_panel_of_exact_values() -> None:
+    data = TabularDataModule("rl_lightning/GridWorld-v0", env_kwargs={"size": 33}, gamma=1.0)
+    table = torch.zeros(33 * 33, 4, dtype=torch.float64)
+    titles = [
+        [title for title, _ in titled(draw_values(data.dynamics, table, (33, 33), policy))]
+        for policy in (None, uniform_policy(data.dynamics))
+    ]
+    assert titles == [["max Q, greedy actions"], ["Evaluated policy"]]
 
 
 def test_fit_ends_with_a_picture_in_mlflow(tmp_path: Path, drawn: list[Figure]) -> None:

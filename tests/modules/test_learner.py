@@ -6,6 +6,7 @@ from lightning import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from rl_lightning.modules import RecurrentAttentionModel
+from rl_lightning.networks.recurrent_attention import RAMNetworkOptions
 
 
 class KeepsNumbers(RecurrentAttentionModel):
@@ -20,7 +21,9 @@ class KeepsNumbers(RecurrentAttentionModel):
 def train(seed=1, epochs=2, rank=0, monkeypatch=None, **flags):
     """The random numbers of each batch of a run."""
     torch.manual_seed(seed)
-    model = KeepsNumbers((1, 12, 12), 3, num_glimpses=2, glimpse_size=4, hidden_size=8)
+    model = KeepsNumbers(
+        (1, 12, 12), 3, RAMNetworkOptions(num_glimpses=2, glimpse_size=4, hidden_size=8)
+    )
     model.kept = []
     if rank:
         monkeypatch.setattr(KeepsNumbers, "global_rank", rank)
@@ -55,7 +58,9 @@ def test_batches_with_accumulated_gradients_have_different_random_numbers():
 
 @pytest.mark.parametrize(("algorithm", "expected"), [("norm", 0.5), ("value", 0.5)])
 def test_gradients_are_clipped_as_the_flags_say(algorithm, expected):
-    model = RecurrentAttentionModel((1, 12, 12), 3, num_glimpses=2, glimpse_size=4, hidden_size=8)
+    model = RecurrentAttentionModel(
+        (1, 12, 12), 3, RAMNetworkOptions(num_glimpses=2, glimpse_size=4, hidden_size=8)
+    )
     model._trainer = Trainer(logger=False, enable_checkpointing=False)
     optimizer = torch.optim.SGD(model.parameters())
     for parameter in model.parameters():
@@ -68,7 +73,9 @@ def test_gradients_are_clipped_as_the_flags_say(algorithm, expected):
 
 
 def test_a_count_keeps_its_dtype_when_the_module_is_cast():
-    model = RecurrentAttentionModel((1, 12, 12), 3, num_glimpses=2, glimpse_size=4, hidden_size=8)
+    model = RecurrentAttentionModel(
+        (1, 12, 12), 3, RAMNetworkOptions(num_glimpses=2, glimpse_size=4, hidden_size=8)
+    )
     model.images_seen += 2**24 + 1
     cast = model.bfloat16()
     # A tensor in bfloat16 would round the number that it is compared with.

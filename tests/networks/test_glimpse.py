@@ -1,16 +1,10 @@
-"""The glimpse sensor agrees with a loop over single pixels, and the other parts of RAM."""
+"""The glimpse sensor agrees with a loop over single pixels, and the glimpse network."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from rl_lightning.networks.glimpse import (
-    GlimpseNetwork,
-    GlimpseSensor,
-    RecurrentCore,
-    foveated_views,
-    glimpse_centres,
-)
+from rl_lightning.networks.glimpse import GlimpseNetwork, GlimpseSensor, glimpse_centres
 from rl_lightning.runtime.errors import ConfigurationError
 
 BORDERS = [-1.0, -0.97, -0.5, 0.0, 0.31, 0.97, 1.0]
@@ -95,41 +89,3 @@ def test_glimpse_network_is_the_papers_sum_of_what_and_where() -> None:
     where = torch.relu(network.where(locations)) @ network.merge.weight[:, 4:].T
     expected = torch.relu(what + where + network.merge.bias)
     torch.testing.assert_close(network(glimpses, locations), expected)
-
-
-def test_core_is_the_papers_relu_recurrence() -> None:
-    core = RecurrentCore(5, 7)
-    glimpse, hidden = torch.randn(3, 5), torch.randn(3, 7)
-    expected = torch.relu(core.from_glimpse(glimpse) + core.from_hidden(hidden))
-    torch.testing.assert_close(core(glimpse, (hidden,))[0], expected)
-    nothing = torch.zeros(3, 7)
-    torch.testing.assert_close(core(glimpse, None)[0], core(glimpse, (nothing,))[0])
-
-
-def test_foveated_view_keeps_the_finest_resolution_seen_of_every_pixel() -> None:
-    sensor = GlimpseSensor((1, 32, 32), 4, 2)
-    images = torch.rand(2, 1, 32, 32)
-    locations = torch.tensor([[[0.0, 0.0]] * 2, [[0.125, 0.0]] * 2])  # centres x = 16 and x = 18
-    views = foveated_views(sensor, images, locations)
-    assert views.shape == (2, 2, 1, 32, 32)
-    first, second = views
-    assert torch.equal(first[:, :, 14:18, 14:18], images[:, :, 14:18, 14:18])
-    coarse = images[:, :, 12:14, 12:14].mean((-2, -1))
-    torch.testing.assert_close(first[:, :, 12, 12], coarse)
-    assert first[:, :, 0, 0].isnan().all()
-    assert first[0].isnan().sum() == 32 * 32 - 8 * 8
-    assert torch.equal(second[:, :, 14:18, 14:20], images[:, :, 14:18, 14:20])
-
-
-def test_a_core_initialised_with_the_identity_keeps_its_first_glimpse() -> None:
-    torch.manual_seed(0)
-    core = RecurrentCore(64, 64, "identity")
-    glimpses = torch.rand(8, 16, 64, requires_grad=True)
-    state = None
-    for glimpse in glimpses:
-        state = core(glimpse, state)
-    assert state is not None
-    state[0].sum().backward()
-    assert glimpses.grad is not None
-    first, last = glimpses.grad[0].norm(), glimpses.grad[-1].norm()
-    assert first > 0.5 * last

@@ -15,6 +15,7 @@ from rl_lightning.interaction.episode_statistics import EpisodeStatistics
 from rl_lightning.interaction.evaluation import EvaluationDataset
 from rl_lightning.modules import A2C, DQN, RecurrentAttentionModel, Reinforce
 from rl_lightning.networks.normalisation import RunningStatistics
+from rl_lightning.networks.recurrent_attention import RAMNetworkOptions
 from rl_lightning.runtime.ranks import (
     from_all_ranks,
     mean_over_ranks,
@@ -184,7 +185,9 @@ def minibatch(rank):
 def ram():
     torch.manual_seed(0)
     return with_trainer(
-        RecurrentAttentionModel((1, 12, 12), 3, num_glimpses=3, glimpse_size=4, hidden_size=8)
+        RecurrentAttentionModel(
+            (1, 12, 12), 3, RAMNetworkOptions(num_glimpses=3, glimpse_size=4, hidden_size=8)
+        )
     )
 
 
@@ -200,7 +203,7 @@ def images(rank):
 
 def ram_loss(agent, batch):
     pictures, labels, offsets = batch
-    agent.draw_offsets = lambda *_: offsets.transpose(0, 1)
+    agent.network.draw_offsets = lambda *_: offsets.transpose(0, 1)
     loss, _, figures = agent.training_loss(pictures, labels)
     assert figures["reinforce_loss"] != 0
     return loss

@@ -28,6 +28,7 @@ from rl_lightning.modules import (
     SupervisedPolicy,
     ValueIteration,
 )
+from rl_lightning.networks.recurrent_attention import RAMNetworkOptions
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.tracking.logged_model import onnx_program
 from specs import spec
@@ -49,8 +50,12 @@ AGENTS = {
 GO = spec(observation_shape=(6, 9, 9), observation_dtype="bool", num_actions=82)
 SCORERS = {
     "classifier": lambda: ConvolutionalClassifier((1, 28, 28), 10),
-    "ram": lambda: RecurrentAttentionModel((1, 28, 28), 10, num_glimpses=3, num_scales=2),
-    "ram with lstm": lambda: RecurrentAttentionModel((1, 28, 28), 10, num_glimpses=2, lstm=True),
+    "ram": lambda: RecurrentAttentionModel(
+        (1, 28, 28), 10, RAMNetworkOptions(num_glimpses=3, num_scales=2)
+    ),
+    "ram with lstm": lambda: RecurrentAttentionModel(
+        (1, 28, 28), 10, RAMNetworkOptions(num_glimpses=2, lstm=True)
+    ),
     "supervised policy": lambda: SupervisedPolicy(GO, num_layers=2, num_filters=4),
     "value of games": lambda: GameValue(GO, num_layers=2, num_filters=4),
     "self-play": lambda: SelfPlayPolicy(GO, num_layers=2, num_filters=4),

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from lightning import Callback, LightningModule, Trainer
 
+from rl_lightning.experience import unmet
 from rl_lightning.runtime.errors import ConfigurationError
 
 
@@ -23,7 +24,7 @@ class NeedsCallback(Callback):
     def misfit(cls, module: Any, data: Any) -> str | None:
         """The reason why this callback cannot be used with them; None if it can."""
         for needed, given in ((cls.needs_of_module, module), (cls.needs_of_data, data)):
-            if not isinstance(given, needed):
+            if unmet(given, needed):
                 need = (needed.__doc__ or needed.__name__).splitlines()[0].rstrip(".")
                 return (
                     f"{cls.__name__} needs {need[0].lower()}{need[1:]}, and "
@@ -40,23 +41,23 @@ class NeedsCallback(Callback):
         """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the needs of this callback.
+        """Check the needs of this callback, with a module that does not check them itself.
 
         Raises:
             ConfigurationError: If the module or the datamodule does not meet them.
         """
         super().setup(trainer, pl_module, stage)
+        if getattr(pl_module, "checks_compatibility", False):
+            return
         data = getattr(trainer, "datamodule", None)
         if (misfit := self.misfit(pl_module, data)) is not None:
             raise ConfigurationError(misfit)
 
 
-def check_needs(callbacks: Iterable[Callback], module: Any, data: Any) -> None:
-    """Check the needs of all callbacks against a module and a datamodule.
-
-    Raises:
-        ConfigurationError: For the first callback whose needs are not met.
-    """
-    for callback in callbacks:
-        if isinstance(callback, NeedsCallback) and (misfit := callback.misfit(module, data)):
-            raise ConfigurationError(misfit)
+def missing_callbacks(
+    trainer: Trainer, kinds: Iterable[type[NeedsCallback]], module: Any, data: Any
+) -> list[Callback]:
+    """Make one callback of each kind that fits module and datamodule and the Trainer has not."""
+    given = trainer.callbacks  # type: ignore[attr-defined]
+    missing = (kind() for kind in kinds if not any(isinstance(each, kind) for each in given))
+    return [callback for callback in missing if callback.misfit(module, data) is None]

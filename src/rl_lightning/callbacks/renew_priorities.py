@@ -11,8 +11,7 @@ from rl_lightning.experience import GivesTDErrors, HasPriorities, Transitions
 class RenewPriorities(NeedsCallback):
     """Sets the priority of each row of a minibatch to its TD error.
 
-    It is for a datamodule with `priority_exponent`. Without that there are no priorities, and
-    this callback has no effect.
+    It needs a datamodule with `priority_exponent`, because others have no priorities.
     """
 
     needs_of_module = GivesTDErrors

@@ -1,4 +1,4 @@
-"""Draws the values and the policy of a grid, beside those of the random policy."""
+"""Draws the values and the policies of a grid."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +14,7 @@ from rl_lightning.functional.bellman import (
     EXACT_STATES,
     best_actions,
     exact_values,
+    greedy_policy,
     uniform_policy,
 )
 from rl_lightning.tracking.run_folder import run_folder, send_file
@@ -34,7 +35,11 @@ class Panel(NamedTuple):
 
 
 class ValuePictures(NeedsCallback):
-    """Draws the values as a heatmap, with arrows for the policy. The random policy is beside it.
+    """Draws values as heatmaps, with arrows for the actions of the policy.
+
+    Value iteration gets two panels: the random policy and the learned max Q with greedy actions.
+    Policy evaluation gets the evaluated policy and the greedy policy in its values, which is
+    one step of policy improvement.
 
     `fit` and `predict` write `values.png` into the run folder, and `fit` sends it to the
     MLflow run. The datamodule must be a `TabularDataModule` whose environment is a grid, which
@@ -63,20 +68,28 @@ class ValuePictures(NeedsCallback):
             rank_zero_info("No picture of the values, because the environment is not a grid.")
             return None
         assert isinstance(pl_module, HasActionValues)
-        table = pl_module.action_values
+        values = pl_module.action_values.detach().cpu()
+        policy = pl_module.evaluated_policy(data.dynamics)
         path = run_folder(trainer) / "values.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        draw_values(data.dynamics, table.detach().cpu(), shape).savefig(path)
+        draw_values(data.dynamics, values, shape, policy).savefig(path)
         return path
 
 
-def draw_values(dynamics: Dynamics, action_values: Tensor, shape: tuple[int, int]) -> "Figure":
-    """Draw a table of action values, and the random policy's values beside it.
+def draw_values(
+    dynamics: Dynamics,
+    action_values: Tensor,
+    shape: tuple[int, int],
+    evaluated_policy: Tensor | None = None,
+) -> "Figure":
+    """Draw a table of action values and, for comparison, the exact values of another policy.
 
     Args:
         dynamics: Of a grid whose states are in row-major order, on the CPU.
         action_values: Q, [S, A], on the CPU.
         shape: Rows and columns of the grid.
+        evaluated_policy: π(a | s) [S, A], the policy whose action values these are; None if they
+            are those of value iteration.
 
     Returns:
         A figure of two panels, or of one panel if there are more states than
@@ -84,10 +97,20 @@ def draw_values(dynamics: Dynamics, action_values: Tensor, shape: tuple[int, int
     """
     from matplotlib.figure import Figure
 
-    panels = [Panel("Greedy policy", action_values.amax(dim=1), best_actions(action_values))]
-    if len(action_values) <= EXACT_STATES:
-        random = uniform_policy(dynamics)
-        panels.insert(0, Panel("Random policy", exact_values(dynamics, random), random > 0))
+    exact = len(action_values) <= EXACT_STATES
+    if evaluated_policy is None:
+        best = best_actions(action_values)
+        panels = [Panel("max Q, greedy actions", action_values.amax(dim=1), best)]
+        if exact:
+            random = uniform_policy(dynamics)
+            panels.insert(0, Panel("Random policy", exact_values(dynamics, random), random > 0))
+    else:
+        values = (evaluated_policy * action_values).sum(dim=1)
+        panels = [Panel("Evaluated policy", values, evaluated_policy > 0)]
+        if exact:
+            greedy = greedy_policy(action_values)
+            improved = exact_values(dynamics, greedy)
+            panels.append(Panel("Greedy in these values", improved, greedy > 0))
     height = max(2.5, min(7.0, 0.9 * shape[0] + 0.8))
     width = min(9.0, max(3.0, (height - 0.8) * shape[1] / shape[0]) + 0.8)
     figure = Figure(figsize=(width * len(panels), height), layout="constrained", dpi=100)
@@ -103,7 +126,7 @@ def _draw_panel(
 ) -> None:
     rows, columns = shape
     values = panel.values.masked_fill(closed | ~panel.values.isfinite(), torch.nan)
-    axes.set_facecolor("0.6")  # the colour of terminal cells and walls, whose value is NaN
+    axes.set_facecolor("0.6")  # the colour of NaN: terminal cells, walls and infinite values
     image = axes.imshow(values.view(shape).numpy(), cmap="RdYlGn", alpha=0.7)
     axes.figure.colorbar(image, ax=axes, shrink=0.8)
     axes.set(title=panel.title, xticks=[], yticks=[])
@@ -117,14 +140,13 @@ def _draw_panel(
             **{"headwidth": 4, "pivot": "tail"},
         )
     if rows * columns <= _CELLS_WITH_TEXT:
-        for state_index, value in enumerate(values.tolist()):
-            if value == value:  # false for NaN, the value of a closed cell
-                axes.text(
-                    state_index % columns - 0.45,
-                    state_index // columns - 0.36,
-                    f"{value:.3g}",
-                    fontsize=7,
-                )
+        for state_index in (~closed).nonzero().flatten().tolist():
+            axes.text(
+                state_index % columns - 0.45,
+                state_index // columns - 0.36,
+                f"{panel.values[state_index]:.3g}",
+                fontsize=7,
+            )
 
 
 def action_directions(dynamics: Dynamics, shape: tuple[int, int]) -> Tensor:

@@ -4,42 +4,42 @@ from typing import Any
 
 from lightning import LightningDataModule
 
-from rl_lightning.experience.declarations import (
-    ExperienceSource,
-    GivesTDErrors,
-    HasPriorities,
-    Learner,
-    RepeatsRollouts,
-    ReusesRollouts,
-)
+from rl_lightning.experience import GivesTDErrors, HasPriorities, unmet
 from rl_lightning.runtime.errors import ConfigurationError
 
 
 def check_pair(module: Any, data: Any) -> None:
     """Check that a datamodule provides what a module needs.
 
-    A module or datamodule without declarations is not checked.
+    A module or datamodule without a `batch_type` declares nothing. Only the methods and networks of
+    the module that the datamodule uses are checked then.
 
     Raises:
         ConfigurationError: If the pair does not fit. The message names a pair that does.
     """
     check_batch_types(type(module), type(data))
-    if not isinstance(module, Learner) or not isinstance(data, ExperienceSource):
-        return
     here, there = type(module).__name__, type(data).__name__
-    prioritised = isinstance(data, HasPriorities) and data.is_prioritised
-    if prioritised and not isinstance(module, GivesTDErrors):
+    needed = getattr(data, "needs_of_module", object)
+    if missing := unmet(module, needed):
+        raise ConfigurationError(
+            f"{here} has no {' and no '.join(missing)} as {there} uses it: see "
+            f"rl_lightning.experience.{needed.__name__}"
+        )
+    if not hasattr(module, "batch_type") or not hasattr(data, "batch_type"):
+        return
+    if not unmet(data, HasPriorities) and unmet(module, GivesTDErrors):
         raise ConfigurationError(
             f"{there} has priority_exponent, and {here} gives no TD errors to renew the priorities "
             "with: leave priority_exponent out"
         )
-    updates = data.updates_per_rollout if isinstance(data, RepeatsRollouts) else 1
-    if updates > 1 and not (isinstance(module, ReusesRollouts) and module.reuses_rollouts):
+    updates = getattr(data, "updates_per_rollout", 1)
+    if updates > 1 and not getattr(module, "reuses_rollouts", False):
         raise ConfigurationError(
             f"{here} learns from a rollout once, with the policy that collected it, and {there} "
             f"gives each rollout in {updates} batches: leave out passes and minibatches"
         )
-    if module.needs_whole_episodes and not data.gives_whole_episodes:
+    needs_whole_episodes = getattr(module, "needs_whole_episodes", False)
+    if needs_whole_episodes and not getattr(data, "gives_whole_episodes", False):
         raise ConfigurationError(
             f"{here} learns from whole episodes, and rollout_length of {there} cuts episodes: "
             "set episodes_per_update in place of rollout_length"

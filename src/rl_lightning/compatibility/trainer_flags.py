@@ -11,7 +11,6 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     BatchSizeFinder,
-    DeviceStatsMonitor,
     EarlyStopping,
     GradientAccumulationScheduler,
     LearningRateFinder,
@@ -22,7 +21,6 @@ from lightning.pytorch.callbacks import (
     ThroughputMonitor,
 )
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from rl_lightning.lightning_adapter.trainers import start_method
@@ -44,12 +42,13 @@ def check_flags(trainer: Trainer, module: LightningModule, fitting: bool, data: 
     Raises:
         ConfigurationError: For the first flag that cannot be used.
     """
-    found = [*_strategy(trainer), *_loggers(trainer)]
+    check_strategy(trainer)
+    found = [*_loggers(trainer)]
     if fitting:
         batches_of: BatchesOf | None = getattr(data, "batches_of", None)
         found += [
             *_precision(trainer, module),
-            *_optimization(trainer, module),
+            *_optimization(trainer),
             *_callbacks(trainer, module),
             *_monitors(trainer),
         ]
@@ -59,27 +58,27 @@ def check_flags(trainer: Trainer, module: LightningModule, fitting: bool, data: 
         raise ConfigurationError(found[0])
 
 
-def is_fitting(trainer: Trainer) -> bool:
-    """Whether a Trainer trains and does not only validate, test or predict."""
-    return trainer.state.fn == TrainerFn.FITTING
+def check_strategy(trainer: Trainer) -> None:
+    """Check that each process has all weights, and that environments need not be pickled.
 
-
-def _strategy(trainer: Trainer) -> Iterator[str]:
+    Raises:
+        ConfigurationError: If not.
+    """
     strategy = trainer.strategy
     if isinstance(strategy, FSDPStrategy | DeepSpeedStrategy | ModelParallelStrategy):
-        yield (
+        raise ConfigurationError(
             f"trainer.strategy is {type(strategy).__name__}, which splits the weights over "
             "devices, and a policy needs all of its weights to act between updates: use ddp"
         )
     if start_method(strategy) not in (None, "fork"):
-        yield (
+        raise ConfigurationError(
             "trainer.strategy starts processes by pickling (spawn), and environments cannot be "
             "pickled: use ddp"
         )
 
 
 def _loggers(trainer: Trainer) -> Iterator[str]:
-    needing = (LearningRateMonitor, DeviceStatsMonitor, ThroughputMonitor)
+    needing = (LearningRateMonitor, ThroughputMonitor)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, needing) and not trainer.loggers and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             name = type(callback).__name__
@@ -103,26 +102,14 @@ def _precision(trainer: Trainer, module: LightningModule) -> Iterator[str]:
         )
 
 
-def _optimization(trainer: Trainer, module: LightningModule) -> Iterator[str]:
-    name, clip = type(module).__name__, trainer.gradient_clip_val
+def _optimization(trainer: Trainer) -> Iterator[str]:
+    clip = trainer.gradient_clip_val
     if clip is not None and clip < 0:
         yield f"trainer.gradient_clip_val is {clip}: make it above 0, or null to clip nothing"
     if trainer.overfit_batches:  # type: ignore[attr-defined]
         yield (
             "trainer.overfit_batches trains on the same batches again and again, and each batch is "
             "made when it is asked for: use trainer.limit_train_batches for short epochs"
-        )
-    if module.automatic_optimization:
-        return
-    if clip:
-        yield (
-            f"trainer.gradient_clip_val is {clip}, and {name} has no gradients of a loss to clip: "
-            "leave it out"
-        )
-    if trainer.accumulate_grad_batches != 1:
-        yield (
-            f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}, and every "
-            f"batch of {name} is the whole dynamics, with nothing to add up: leave it out"
         )
 
 

@@ -1,7 +1,7 @@
 """Base class of datamodules with an environment: it makes and evaluates in environments."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from torch.utils.data import DataLoader
 
@@ -34,6 +34,8 @@ class EnvironmentDataModule(SourceDataModule):
     Raises:
         ConfigurationError: If an argument is out of range or the environment cannot be used.
     """
+
+    needs_of_module: ClassVar[type] = Policy
 
     def __init__(
         self,
@@ -75,20 +77,6 @@ class EnvironmentDataModule(SourceDataModule):
         """The Trainer's module, as a policy."""
         assert self.trainer is not None, "the datamodule has no Trainer"
         return cast(Policy, self.trainer.lightning_module)
-
-    def setup(self, stage: str) -> None:
-        """Check that the module has `act`.
-
-        Raises:
-            ConfigurationError: If it has not, or if it does not fit this datamodule.
-        """
-        super().setup(stage)
-        if self.trainer is not None and not hasattr(self.trainer.lightning_module, "act"):
-            raise ConfigurationError(
-                f"{type(self.trainer.lightning_module).__name__} has no act(observations, "
-                f"exploration), and {type(self).__name__} plays episodes with it: see "
-                "rl_lightning.experience.Policy"
-            )
 
     def teardown(self, stage: str) -> None:
         """Close the evaluation environments."""

@@ -23,6 +23,7 @@ class SourceDataModule(LightningDataModule):
     training batches so far, over all epochs and resumes.
 
     Attributes:
+        needs_of_module: Protocol of `rl_lightning.experience` that the module must implement.
         updates_per_epoch: Training batches of an epoch, on each rank; set before training.
         task: Name of the task, which is part of the experiment's name.
         updates: Training batches yielded so far. With `accumulate_grad_batches` an optimizer
@@ -33,6 +34,7 @@ class SourceDataModule(LightningDataModule):
     """
 
     batch_type: ClassVar[type]
+    needs_of_module: ClassVar[type] = object
     gives_whole_episodes = False
     task: str
     updates_per_epoch: int
@@ -57,13 +59,16 @@ class SourceDataModule(LightningDataModule):
         return 1 if self.trainer is None else self.trainer.world_size
 
     def setup(self, stage: str) -> None:
-        """Check that this datamodule fits the module.
+        """Check that the module fits, if it does not check the run itself.
 
         Raises:
-            ConfigurationError: If it does not.
+            ConfigurationError: If it does not fit.
         """
-        if self.trainer is not None:
-            check_pair(self.trainer.lightning_module, self)
+        if self.trainer is None:
+            return
+        module = self.trainer.lightning_module
+        if not getattr(module, "checks_compatibility", False):
+            check_pair(module, self)
 
     def stream_seed(self, stream: str) -> int:
         """A seed for this rank and update."""

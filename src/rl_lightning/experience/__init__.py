@@ -1,8 +1,17 @@
 """The interface between modules, which learn, and datamodules, which collect experience.
 
-A datamodule calls the policy's `act`; the module receives typed batches. They exchange nothing
-else. Modules declare the batch type that they need, datamodules the one that they provide, and
-`compatibility.pairs` compares the two declarations. Callbacks declare their needs in the same way.
+What they exchange:
+
+- A datamodule of environments calls the module's `act` on the module's `device` (`Policy`).
+- A datamodule of board games evaluates the module's networks `policy` and `value`
+  (`PlaysBoardGames`), and copies `policy` with its `state_dict()` for opponents.
+- A datamodule of images and one of recorded games use nothing of the module.
+- A module receives typed batches, and reads the datamodule's `seed` (`ExperienceSource`).
+- A module is made from the datamodule's `environment`, or its `image_shape` and `num_classes`.
+
+Both sides declare the type of their batches, and a datamodule declares by `needs_of_module` what it
+uses of the module. Callbacks declare their needs of both in the same way. `compatibility.check`
+compares all of this once in a run.
 
 Shapes are time-major: T environment steps, N environment copies, B sampled transitions.
 """
@@ -30,10 +39,8 @@ if TYPE_CHECKING:
         HasPriorities,
         HasStatistics,
         HasTargetNetworks,
-        Learner,
         RecordsEpisodes,
-        RepeatsRollouts,
-        ReusesRollouts,
+        unmet,
     )
     from rl_lightning.experience.environments import (
         Decision,
@@ -71,7 +78,6 @@ __all__ = [
     "HasTargetNetworks",
     "LabelledImages",
     "LabelledPositions",
-    "Learner",
     "MatchResults",
     "PlaysBoardGames",
     "Policy",
@@ -79,8 +85,6 @@ __all__ = [
     "RecordedGame",
     "RecordsEpisodes",
     "RecordsGames",
-    "RepeatsRollouts",
-    "ReusesRollouts",
     "Rollout",
     "ScoredPositions",
     "SelfPlayGames",
@@ -88,6 +92,7 @@ __all__ = [
     "Transitions",
     "example_observations",
     "join_rollouts",
+    "unmet",
 ]
 
 __getattr__ = on_first_use(__name__, __file__)

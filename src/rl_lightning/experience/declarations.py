@@ -1,7 +1,14 @@
-"""What modules and datamodules declare of themselves, for each other and for callbacks."""
+"""What modules and datamodules declare of themselves, for each other and for callbacks.
+
+A module declares by class attributes which batches it learns from: see
+`rl_lightning.modules.learner.Learner`. The protocols here are for callers that may not import the
+class that they call.
+"""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from inspect import getmembers, isfunction, isroutine
+from types import UnionType
+from typing import Any, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
 
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -9,12 +16,29 @@ from torchmetrics import Metric
 from rl_lightning.experience.batches import Dynamics, RecordedEpisode
 
 
-@runtime_checkable
-class Learner(Protocol):
-    """The declarations of a module."""
+def unmet(given: object, protocol: type) -> list[str]:
+    """Names of a protocol's members that an object does not have as they are declared.
 
-    batch_type: type  # of the batches that `training_step` takes
-    needs_whole_episodes: bool  # whether every episode in a rollout must be complete
+    `isinstance` only compares names. Here a method must be a method, a value must have its declared
+    type, and a declared bool must be True.
+    """
+    values = get_type_hints(protocol)
+    methods = [name for name, _ in getmembers(protocol, isfunction) if not name.startswith("_")]
+    return [
+        *(name for name, kind in values.items() if not _is(getattr(given, name, _MISSING), kind)),
+        *(name for name in methods if not isroutine(getattr(given, name, None))),
+    ]
+
+
+_MISSING = object()
+
+
+def _is(value: object, kind: Any) -> bool:
+    if isinstance(kind, UnionType):
+        return any(_is(value, each) for each in get_args(kind))
+    if kind is bool:
+        return value is True
+    return isinstance(value, get_origin(kind) or kind)
 
 
 @runtime_checkable
@@ -54,20 +78,6 @@ class HasPriorities(Protocol):
 
 
 @runtime_checkable
-class ReusesRollouts(Protocol):
-    """A module that may learn from rollouts of an earlier version of its policy."""
-
-    reuses_rollouts: bool
-
-
-@runtime_checkable
-class RepeatsRollouts(Protocol):
-    """A datamodule that may give a rollout in several batches."""
-
-    updates_per_rollout: int
-
-
-@runtime_checkable
 class HasStatistics(Protocol):
     """A datamodule that counts its environment steps and episodes."""
 
@@ -98,6 +108,10 @@ class HasActionValues(Protocol):
     """A module with a table of action values."""
 
     action_values: Tensor  # [S, A]
+
+    def evaluated_policy(self, dynamics: Dynamics) -> Tensor | None:
+        """The fixed policy π(a | s) [S, A] of the action values; None if max_a Q is learned."""
+        ...
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def paste(canvases: Tensor, patches: Tensor, tops: Tensor, lefts: Tensor) -> None:
-    """Write one patch onto each canvas, in place. Of two pixels the brighter one is kept.
+    """Write one patch onto each canvas, in place. The brighter of two pixels is kept.
 
     Args:
         canvases: [B, H, W].

@@ -7,9 +7,8 @@ from lightning import Callback
 from lightning.pytorch.cli import LRSchedulerCallable
 
 from rl_lightning.callbacks.exact_resume import ExactResume
-from rl_lightning.callbacks.needs import NeedsCallback, check_needs
-from rl_lightning.compatibility.pairs import check_pair
-from rl_lightning.compatibility.trainer_flags import check_flags, is_fitting
+from rl_lightning.callbacks.needs import NeedsCallback, missing_callbacks
+from rl_lightning.compatibility.check import check
 from rl_lightning.experience import ExperienceSource
 from rl_lightning.lightning_adapter.clipping import ClippedModule
 from rl_lightning.lightning_adapter.trainers import trainer_of
@@ -17,10 +16,16 @@ from rl_lightning.runtime.seeding import torch_stream
 
 
 class Learner(ClippedModule):
-    """A module that declares what it learns from: see `rl_lightning.experience.Learner`.
+    """A module that declares what it learns from.
 
     Attributes:
         algorithm: Name of the algorithm, which is part of the experiment's name.
+        batch_type: Type of the batches that `training_step` takes.
+        needs_whole_episodes: Whether every episode in a rollout must be complete.
+        reuses_rollouts: Whether it may learn from rollouts of an earlier version of its policy.
+        gives_td_errors: Whether `training_step` returns {"loss": …, "td_error": [B]}.
+        checks_compatibility: Whether it checks in `configure_callbacks` what goes together. With
+            other modules, datamodules and callbacks do so in their `setup`.
         monitor: The metric by which the best checkpoint is chosen, with "max" or "min"; None if
             there is no best checkpoint.
         takes_rounded_batches: Whether the module may train in bf16-true. Lightning rounds the
@@ -36,6 +41,9 @@ class Learner(ClippedModule):
     algorithm: ClassVar[str]
     batch_type: ClassVar[type]
     needs_whole_episodes: bool = False
+    reuses_rollouts: ClassVar[bool] = False
+    gives_td_errors: ClassVar[bool] = False
+    checks_compatibility: ClassVar[bool] = True
     monitor: ClassVar[tuple[str, str] | None] = None
     takes_rounded_batches: ClassVar[bool] = False
     architecture: ClassVar[tuple[str, ...]] = ()
@@ -43,25 +51,14 @@ class Learner(ClippedModule):
     carried: ClassVar[tuple[str, ...]] = ()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Check that datamodule, callbacks and flags fit this module, and add missing callbacks.
-
-        Lightning calls this hook first, before any logger or callback writes files.
+        """Check what goes together in this run, and add missing callbacks.
 
         Raises:
-            ConfigurationError: If one of them does not fit.
+            ConfigurationError: If datamodule, callbacks or flags do not fit this module.
         """
-        trainer = self.trainer
-        data = getattr(trainer, "datamodule", None)
-        check_pair(self, data)
-        check_needs(trainer.callbacks, self, data)  # type: ignore[attr-defined]
-        check_flags(trainer, self, is_fitting(trainer), data)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, NeedsCallback):
-                callback.check_trainer(trainer, self)
-        given = trainer.callbacks  # type: ignore[attr-defined]
-        kinds: tuple[type[NeedsCallback], ...] = (ExactResume, *self.necessary_callbacks)
-        missing = (kind() for kind in kinds if not any(isinstance(each, kind) for each in given))
-        return [callback for callback in missing if callback.misfit(self, data) is None]
+        data = getattr(self.trainer, "datamodule", None)
+        check(self.trainer, self, data)
+        return missing_callbacks(self.trainer, (ExactResume, *self.necessary_callbacks), self, data)
 
     @property
     def seed(self) -> int:
@@ -84,9 +81,8 @@ class Learner(ClippedModule):
             # Batches of all epochs are counted. `global_step` cannot be used, because it does not
             # change at every batch with `accumulate_grad_batches`.
             index = max(0, self.trainer.fit_loop.total_batch_idx)
-        return torch_stream(
-            self.seed, rank=self.global_rank, update=index, stream=name, device=self.device
-        )
+        rank, device = self.global_rank, self.device
+        return torch_stream(self.seed, rank=rank, update=index, stream=name, device=device)
 
     def with_schedule(
         self, optimizer: torch.optim.Optimizer, lr_scheduler: LRSchedulerCallable | None

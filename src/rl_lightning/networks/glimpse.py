@@ -1,8 +1,8 @@
-"""The parts of the Recurrent Attention Model (Mnih et al. 2014, sections 3 and 4.1).
+"""The glimpse of the Recurrent Attention Model: its patches and its network.
 
-N is the number of rollouts, which is one for each image, or M for each image in Monte-Carlo
-training. Locations are (x, y) in [−1, 1]². (−1, −1) is the image's top left corner and (0, 0) its
-centre; x is the direction of the columns and y that of the rows.
+Mnih et al. 2014, sections 3.1 and 4.1. N is the number of rollouts, which is one for each image, or
+M for each image in Monte-Carlo training. Locations are (x, y) in [−1, 1]². (−1, −1) is the image's
+top left corner and (0, 0) its centre; x is the direction of the columns and y that of the rows.
 """
 
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rl_lightning.experience import LabelledImages
-from rl_lightning.networks.bodies import FullPrecisionLinear
 from rl_lightning.runtime.errors import ConfigurationError
 
-CoreState = tuple[Tensor, ...]
 InitialWeights = Literal["torch", "identity"]
 
 
@@ -150,90 +148,6 @@ class GlimpseNetwork(nn.Module):
         return hidden.relu_()
 
 
-class RecurrentCore(nn.Module):
-    """h_t = ReLU(W_h h_{t−1} + W_g g_t + b), the paper's core for classification.
-
-    With the initial weights "identity", W_h is initially the identity (Le, Jaitly, Hinton 2015).
-    With torch's default initialisation the influence of an early glimpse, and its gradient,
-    vanish within three steps.
-    """
-
-    def __init__(
-        self, input_size: int, hidden_size: int, initial_weights: InitialWeights = "torch"
-    ) -> None:
-        super().__init__()
-        self.from_glimpse = nn.Linear(input_size, hidden_size)
-        self.from_hidden = nn.Linear(hidden_size, hidden_size, bias=False)
-        if initial_weights == "identity":
-            nn.init.eye_(self.from_hidden.weight)
-
-    def forward(self, glimpse: Tensor, state: CoreState | None) -> CoreState:
-        """Compute h_t [N, hidden_size]. The state None means h_0 = 0."""
-        hidden: Tensor = self.from_glimpse(glimpse)
-        if state is not None:
-            hidden = torch.addmm(hidden, state[0], self.from_hidden.weight.t())
-        return (hidden.relu_(),)
-
-
-class LSTMCore(nn.Module):
-    """(h_t, c_t) = LSTM(g_t, h_{t−1}, c_{t−1}), the paper's core for control tasks."""
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__()
-        self.cell = nn.LSTMCell(input_size, hidden_size)
-
-    def forward(self, glimpse: Tensor, state: CoreState | None) -> CoreState:
-        """Compute h_t and c_t [N, hidden_size]. The state None means zeros."""
-        hidden, cell = self.cell(glimpse, state)
-        return hidden, cell
-
-
-class Locator(nn.Module):
-    """μ_{t+1} = tanh(W_2 ReLU(W_1 h_t)), the mean of the next location."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(hidden_size, 128)
-        self.mean = FullPrecisionLinear(128, 2)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Map h_t [N, hidden_size] → μ_{t+1} [N, 2] in (−1, 1)."""
-        return torch.tanh(self.mean(self.hidden(hidden).relu_()))
-
-
-class ClassBaseline(nn.Module):
-    """b_t for each class: the return that is expected from h_t if this class is the right one.
-
-    A baseline may depend on h_t and on the label, because the next location is drawn after h_t is
-    known, and does not change the label.
-    """
-
-    def __init__(self, hidden_size: int, num_classes: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(hidden_size, 128)
-        self.returns = FullPrecisionLinear(128, num_classes)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Map h_t [..., hidden_size] → b_t [..., K]."""
-        returns: Tensor = self.returns(self.hidden(hidden).relu_())
-        return returns
-
-
-LocationPolicy = Literal["learned", "random", "centre"]
-
-
-class GlimpsePath(NamedTuple):
-    """N rollouts of T glimpses."""
-
-    locations: Tensor  # [T, N, 2] in [−1, 1]
-    logits: Tensor  # [T, N, K] after each glimpse, or [1, N, K] after the last one only
-    log_probs: Tensor  # [T − 1, N] of the unclamped locations l_2 … l_T
-    # The return predicted before each of l_2 … l_T was drawn: [T − 1, N], or [T − 1, N, K] with a
-    # prediction for each class.
-    baselines: Tensor
-    moves: Tensor  # [T − 1, N]: |μ_{t+1} − l_t|²
-
-
 class GlimpseTrace(NamedTuple):
     """Rollouts for B images, as pictures need them."""
 
@@ -252,35 +166,3 @@ class TracesGlimpses(Protocol):
     def predict_step(self, batch: LabelledImages, batch_idx: int) -> GlimpseTrace:
         """Trace a rollout for a batch of images."""
         ...
-
-
-def foveated_views(sensor: GlimpseSensor, images: Tensor, locations: Tensor) -> Tensor:
-    """Compute the pixels seen up to each glimpse, each at the finest resolution so far.
-
-    Args:
-        sensor: The glimpse sensor of the model.
-        images: [B, C, H, W].
-        locations: [T, B, 2].
-
-    Returns:
-        [T, B, C, H, W], NaN for pixels that no glimpse has covered yet.
-    """
-    padded = sensor.pad(images)
-    rows = torch.arange(len(images), device=images.device)
-    patches = [sensor(padded, location, rows) for location in locations]
-    x, y = glimpse_centres(locations, sensor.height, sensor.width).unbind(-1)
-    views = []
-    for t in range(len(locations)):
-        view = torch.full_like(padded, torch.nan)
-        for scale in reversed(range(sensor.num_scales)):  # finer patches overwrite coarser ones
-            width = sensor.size << scale
-            offsets = torch.arange(width, device=images.device) + sensor.padding - width // 2
-            for step in range(t + 1):
-                patch = patches[step][:, scale].repeat_interleave(1 << scale, dim=2)
-                patch = patch.repeat_interleave(1 << scale, dim=3)
-                pixel_rows = y[step][:, None, None] + offsets[:, None]
-                pixel_columns = x[step][:, None, None] + offsets
-                batch = rows[:, None, None]
-                view[batch, :, pixel_rows, pixel_columns] = patch.movedim(1, -1)
-        views.append(view[:, :, sensor.padding : -sensor.padding, sensor.padding : -sensor.padding])
-    return torch.stack(views)

@@ -11,20 +11,24 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from rl_lightning.callbacks.recurrent_attention.figures import (
     HEATMAP_BINS,
+    foveated_views,
     location_counts,
     prepare,
 )
 from rl_lightning.callbacks.recurrent_attention.glimpse_pictures import GlimpsePictures
 from rl_lightning.modules.recurrent_attention.image_classifiers import FullyConnectedClassifier
 from rl_lightning.modules.recurrent_attention.ram import RecurrentAttentionModel
-from rl_lightning.networks.glimpse import GlimpseTrace
+from rl_lightning.networks.glimpse import GlimpseSensor, GlimpseTrace
+from rl_lightning.networks.recurrent_attention import RAMNetworkOptions
 from rl_lightning.runtime.errors import ConfigurationError
 
 
 def make() -> RecurrentAttentionModel:
     torch.manual_seed(0)
     return RecurrentAttentionModel(
-        (1, 16, 16), 4, num_glimpses=3, glimpse_size=4, num_scales=2, hidden_size=16
+        (1, 16, 16),
+        4,
+        RAMNetworkOptions(num_glimpses=3, glimpse_size=4, num_scales=2, hidden_size=16),
     )
 
 
@@ -104,6 +108,21 @@ def test_drawing_holds_images_centres_views_and_probabilities() -> None:
     assert drawing.centres[0].eq(8).all()
     torch.testing.assert_close(drawing.views[0, :, 6:10, 6:10], images[:, 0, 6:10, 6:10])
     torch.testing.assert_close(drawing.probabilities.sum(-1), torch.ones(3, 8))
+
+
+def test_foveated_view_keeps_the_finest_resolution_seen_of_every_pixel() -> None:
+    sensor = GlimpseSensor((1, 32, 32), 4, 2)
+    images = torch.rand(2, 1, 32, 32)
+    locations = torch.tensor([[[0.0, 0.0]] * 2, [[0.125, 0.0]] * 2])  # centres x = 16 and x = 18
+    views = foveated_views(sensor, images, locations)
+    assert views.shape == (2, 2, 1, 32, 32)
+    first, second = views
+    assert torch.equal(first[:, :, 14:18, 14:18], images[:, :, 14:18, 14:18])
+    coarse = images[:, :, 12:14, 12:14].mean((-2, -1))
+    torch.testing.assert_close(first[:, :, 12, 12], coarse)
+    assert first[:, :, 0, 0].isnan().all()
+    assert first[0].isnan().sum() == 32 * 32 - 8 * 8
+    assert torch.equal(second[:, :, 14:18, 14:20], images[:, :, 14:18, 14:20])
 
 
 def test_location_counts_are_rows_of_y_and_columns_of_x() -> None:

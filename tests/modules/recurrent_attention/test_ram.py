@@ -1,9 +1,11 @@
 """RAM: losses and gradients computed by hand."""
 
 import math
+from dataclasses import fields, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,29 +15,31 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from rl_lightning.functional.attention import (
+from rl_lightning.functional.ram_losses import (
     answer_rewards,
     baseline_loss,
     gaussian_log_prob,
     reinforce_loss,
 )
 from rl_lightning.modules.recurrent_attention.image_classifiers import error_and_standard_error
-from rl_lightning.modules.recurrent_attention.ram import RecurrentAttentionModel
+from rl_lightning.modules.recurrent_attention.ram import (
+    RAMLearningOptions,
+    RecurrentAttentionModel,
+)
 from rl_lightning.networks.glimpse import share_of_pixels_seen
+from rl_lightning.networks.recurrent_attention import RAMNetworkOptions
 from rl_lightning.runtime.errors import ConfigurationError
 
 
-def make(**kwargs: object) -> RecurrentAttentionModel:
+def make(**settings: Any) -> RecurrentAttentionModel:
+    """A small model, with options of either group."""
     torch.manual_seed(0)
-    arguments: dict[str, object] = {
-        "image_shape": (1, 12, 12),
-        "num_classes": 3,
-        "num_glimpses": 3,
-        "glimpse_size": 4,
-        "hidden_size": 16,
-        **kwargs,
-    }
-    return RecurrentAttentionModel(**arguments)  # type: ignore[arg-type]
+    settings = {"num_glimpses": 3, "glimpse_size": 4, "hidden_size": 16, **settings}
+    groups = [
+        kind(**{f.name: settings.pop(f.name) for f in fields(kind) if f.name in settings})
+        for kind in (RAMNetworkOptions, RAMLearningOptions)
+    ]
+    return RecurrentAttentionModel((1, 12, 12), 3, *groups, **settings)
 
 
 def stream(*_: object) -> torch.Generator:
@@ -56,7 +60,7 @@ def batch() -> tuple[Tensor, Tensor]:
 
 
 def gradients(model: RecurrentAttentionModel, part: str) -> Tensor:
-    parameters = getattr(model, part).parameters()
+    parameters = getattr(model.network, part).parameters()
     return torch.cat(
         [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters]
     )
@@ -106,7 +110,7 @@ def test_the_cross_entropy_trains_all_but_locator_and_baseline(
 ) -> None:
     model = make(lstm=lstm)
     images, labels = batch
-    path = model.look(images, generator=stream())
+    path = model.network.look(images, generator=stream())
     F.cross_entropy(path.logits[-1], labels).backward()
     assert gradients(model, "locator").abs().sum() == 0
     assert gradients(model, "baseline").abs().sum() == 0
@@ -119,7 +123,7 @@ def test_reinforce_trains_only_the_locator_and_its_baseline_loss_only_the_baseli
     lstm: bool, batch: tuple[Tensor, Tensor]
 ) -> None:
     model = make(lstm=lstm)
-    path = model.look(batch[0], generator=stream())
+    path = model.network.look(batch[0], generator=stream())
     rewards = torch.ones(8)
     reinforce_loss(path.log_probs, rewards, path.baselines).backward(retain_graph=True)
     assert gradients(model, "locator").abs().sum() > 0
@@ -160,23 +164,25 @@ def test_the_locators_gradient_is_the_hand_computed_reinforce_estimate(
         glimpse = model.sensor(padded, location, rows).flatten(1)
         with torch.no_grad():
             where = location - before if relative else location
-            state = model.core(model.glimpse_network(glimpse, where), state)
-            log_p = model.classifier(state[0]).log_softmax(-1)[torch.arange(len(rows)), classes]
-            baseline = model.baseline(state[0])
+            state = model.network.core(model.network.glimpse_network(glimpse, where), state)
+            log_p = model.network.classifier(state[0]).log_softmax(-1)[
+                torch.arange(len(rows)), classes
+            ]
+            baseline = model.network.baseline(state[0])
         if reward == "each_glimpse":
             baseline = baseline[torch.arange(len(rows)), classes, None]
         steps.append((state[0], location, noise, log_p.clamp(min=-3), baseline.squeeze(-1)))
         if noise is not None:
-            mean = model.locator(state[0]).detach() + (location if relative else 0)
+            mean = model.network.locator(state[0]).detach() + (location if relative else 0)
             before, location = location, (mean + noise).clamp(-1, 1)
     by_hand = torch.zeros_like(learned)
     for (hidden, location, noise, _, baseline), (*_, log_p, _) in pairwise(steps):
-        output = model.locator(hidden)
+        output = model.network.locator(hidden)
         mean = output + location if relative else output
         returns = log_p if reward == "each_glimpse" else right.float()
         score = noise / 0.9**2 * (returns - baseline)[:, None]
         score -= 0.7 * 2 * (mean - location).detach()
-        flat = torch.autograd.grad(output, list(model.locator.parameters()), score)
+        flat = torch.autograd.grad(output, list(model.network.locator.parameters()), score)
         by_hand += torch.cat([gradient.flatten() for gradient in flat]) / len(rows)
     assert any((location.abs() == 1).any() for _, location, *_ in steps)
     torch.testing.assert_close(learned, -by_hand, atol=1e-6, rtol=1e-4)
@@ -191,7 +197,7 @@ def test_answers_after_each_glimpse_train_the_classifier_and_the_baseline_of_the
     model.training_loss(images, labels)[0].backward()
     of_classifier, of_baseline = gradients(model, "classifier"), gradients(model, "baseline")
     model.zero_grad()
-    path = model.look(images, generator=stream(), every_step=True)
+    path = model.network.look(images, generator=stream(), every_step=True)
     first, second, last = (F.cross_entropy(logits, labels) for logits in path.logits)
     (last + 0.2 * (first + second) / 2).backward(retain_graph=True)
     torch.testing.assert_close(of_classifier, gradients(model, "classifier"))
@@ -241,7 +247,7 @@ def test_without_a_compiler_compiled_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("_without_a_trainer")
 def test_the_location_after_the_last_glimpse_does_not_exist(batch: tuple[Tensor, Tensor]) -> None:
-    path = make().look(batch[0])
+    path = make().network.look(batch[0])
     assert path.locations.shape == (3, 8, 2)
     assert path.log_probs.shape == path.baselines.shape == (2, 8)
     model = make(num_glimpses=1)
@@ -254,34 +260,35 @@ def test_rollouts_of_one_image_differ_by_their_noise_only(
     batch: tuple[Tensor, Tensor],
 ) -> None:
     model = make(std=1e-9)
-    path = model.look(batch[0], num_samples=5, generator=stream())
+    path = model.network.look(batch[0], num_samples=5, generator=stream())
     logits = path.logits[-1].unflatten(0, (5, 8))
     torch.testing.assert_close(logits[0], logits[4])
     torch.testing.assert_close(logits[2], model(batch[0]))
     wide = make(std=0.5)
-    locations = wide.look(batch[0], num_samples=5, generator=stream()).locations
+    locations = wide.network.look(batch[0], num_samples=5, generator=stream()).locations
     assert len(locations[1].unique(dim=0)) == 40
 
 
 def test_locations_stay_inside_and_the_mean_policy_repeats(batch: tuple[Tensor, Tensor]) -> None:
     model = make(std=3.0)
-    assert model.look(batch[0], generator=stream()).locations.abs().max() <= 1
+    assert model.network.look(batch[0], generator=stream()).locations.abs().max() <= 1
     assert torch.equal(model(batch[0]), model(batch[0]))
-    means = model.look(batch[0], mean_policy=True)
+    means = model.network.look(batch[0], mean_policy=True)
     assert torch.equal(means.locations[0], torch.zeros(8, 2))
 
 
 @pytest.mark.usefixtures("_without_a_trainer")
 def test_random_and_centre_policies_have_the_right_locations(batch: tuple[Tensor, Tensor]) -> None:
     centre = make(location_policy="centre")
-    assert centre.look(batch[0], generator=stream()).locations.abs().max() == 0
+    assert centre.network.look(batch[0], generator=stream()).locations.abs().max() == 0
     random = make(location_policy="random")
-    many = random.look(batch[0], 200, stream(), mean_policy=True).locations
+    many = random.network.look(batch[0], 200, stream(), mean_policy=True).locations
     assert many.mean((0, 1)).abs().max() < 0.05
     assert many.std((0, 1)).sub(1 / math.sqrt(3)).abs().max() < 0.02
     uniform = make(first_location="uniform")
-    first = uniform.look(batch[0], 200, stream()).locations[0]
-    assert first.std(0).sub(1 / math.sqrt(3)).abs().max() < 0.05
+    offsets = uniform.network.draw_offsets(1600, stream())
+    assert offsets[0].std(0).sub(1 / math.sqrt(3)).abs().max() < 0.05
+    assert offsets[1:].std((0, 1)).sub(0.1).abs().max() < 0.01  # σ
     for model in (centre, random):
         loss, _, figures = model.training_loss(*batch)
         loss.backward()
@@ -291,11 +298,11 @@ def test_random_and_centre_policies_have_the_right_locations(batch: tuple[Tensor
 
 def test_the_glimpse_network_and_the_core_have_their_sizes() -> None:
     model = make(glimpse_hidden_size=5, hidden_size=7)
-    network = model.glimpse_network
+    network = model.network.glimpse_network
     assert network.what.weight.shape == (5, 16)
     assert network.where.weight.shape == (5, 2)
     assert network.merge.weight.shape == (7, 10)
-    assert model.core.from_hidden.weight.shape == (7, 7)
+    assert model.network.core.from_hidden.weight.shape == (7, 7)
 
 
 def test_share_of_pixels_seen_counts_overlaps_once_and_no_pixels_outside() -> None:
@@ -316,7 +323,7 @@ def test_the_locator_is_clipped_apart_from_the_rest() -> None:
     optimizer = torch.optim.SGD(model.parameters())
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, 1e-6)
-    for parameter in model.locator.parameters():
+    for parameter in model.network.locator.parameters():
         parameter.grad = torch.full_like(parameter, 1e3)
     before = gradients(model, "core").clone()
     model.configure_gradient_clipping(optimizer, 5.0, "norm")
@@ -326,10 +333,18 @@ def test_the_locator_is_clipped_apart_from_the_rest() -> None:
 
 @pytest.mark.parametrize(
     "argument",
-    [{"num_glimpses": 0}, {"num_samples": 0}, {"std": 0.0}, {"std_end": 0.0}, {"move_cost": -0.1}],
+    [
+        {"num_glimpses": 0},
+        {"hidden_size": 0},
+        {"glimpse_hidden_size": 0},
+        {"num_samples": 0},
+        {"std": 0.0},
+        {"std_end": 0.0},
+        {"move_cost": -0.1},
+    ],
 )
 def test_invalid_settings_are_refused_in_one_line(argument: dict[str, float]) -> None:
-    with pytest.raises(ConfigurationError, match="RAM needs") as error:
+    with pytest.raises(ConfigurationError, match=r"RAM needs|make each at least 1") as error:
         make(**argument)
     assert "\n" not in str(error.value)
 
@@ -385,7 +400,7 @@ def test_it_learns_tests_and_reloads_without_data(tmp_path: Path) -> None:
 
 def test_sigma_falls_over_the_epochs_and_is_in_the_checkpoint(tmp_path: Path) -> None:
     model, sigmas = make(std=0.3, std_end=0.1), []
-    note = LambdaCallback(on_train_batch_end=lambda *_: sigmas.append(model.std.item()))
+    note = LambdaCallback(on_train_batch_end=lambda *_: sigmas.append(model.network.std.item()))
     data = DataLoader(corners(4, 1), batch_size=4)
 
     def trainer(max_epochs: int) -> Trainer:
@@ -404,7 +419,7 @@ def test_sigma_falls_over_the_epochs_and_is_in_the_checkpoint(tmp_path: Path) ->
     assert sigmas == pytest.approx([0.3, 0.2, 0.1])
     run.save_checkpoint(tmp_path / "model.ckpt")
     again = RecurrentAttentionModel.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
-    assert again.std.item() == pytest.approx(0.1)
+    assert again.network.std.item() == pytest.approx(0.1)
     with pytest.raises(ConfigurationError, match=r"set trainer\.max_epochs"):
         trainer(-1).fit(model, data)
 
@@ -415,8 +430,43 @@ def test_sampled_and_averaged_errors_are_of_one_rollout_and_of_ten() -> None:
     model = make(std=0.9)
     model.evaluation_generator = stream()
     scores = model.evaluate(images)
-    rollouts = model.look(images, 10, stream()).logits[-1].softmax(-1).unflatten(0, (10, 8))
+    rollouts = model.network.look(images, 10, stream()).logits[-1].softmax(-1).unflatten(0, (10, 8))
     torch.testing.assert_close(scores["error_sampled"], rollouts[0])
     torch.testing.assert_close(scores["error_averaged"], rollouts.mean(0))
     torch.testing.assert_close(scores["error"], model(images))
+    answers = model.network.look(images, mean_policy=True, every_step=True).logits
+    for t in (1, 2):
+        torch.testing.assert_close(scores[f"error_after_{t}"], answers[t - 1])
+    assert not torch.allclose(answers[0], answers[1])
     assert not torch.allclose(scores["error_sampled"], scores["error_averaged"])
+
+
+def evaluated() -> Trainer:
+    return Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False
+    )
+
+
+def test_every_validation_draws_the_same_locations() -> None:
+    # The locations of this policy are drawn in the evaluation too.
+    model = make(location_policy="random")
+    seen: list[Tensor] = []
+    look = model.network.look
+    model.network.look = lambda *args, **kwargs: seen.append(look(*args, **kwargs)) or seen[-1]  # type: ignore
+    for _ in range(2):
+        evaluated().validate(model, DataLoader(corners(6, 2), batch_size=3), verbose=False)
+    first, second, third, fourth = (path.locations for path in seen)
+    assert torch.equal(first, third)
+    assert torch.equal(second, fourth)
+    assert not torch.equal(first, second)
+
+
+def test_the_pixels_seen_are_those_of_one_test_only() -> None:
+    model = make(std=0.9)
+    shares = []
+    for policy in ("random", "centre", "random"):
+        model.network.options = replace(model.network.options, location_policy=policy)
+        data = DataLoader(corners(6, 2), batch_size=3)
+        shares.append(evaluated().test(model, data, verbose=False)[0]["test/pixels_seen"])
+    assert shares[1] == pytest.approx(16 / 144)
+    assert shares[0] == shares[2] > shares[1]

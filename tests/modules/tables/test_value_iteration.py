@@ -115,6 +115,23 @@ def test_the_random_policy_of_the_lecture() -> None:
     torch.testing.assert_close(values, exact)
 
 
+@pytest.mark.parametrize("kind", [ValueIteration, PolicyEvaluation])
+def test_an_update_is_exactly_the_bellman_backup_of_the_table_before(
+    kind: type[ValueIteration],
+) -> None:
+    data = TabularDataModule("FrozenLake-v1", gamma=0.9, updates_per_epoch=3)
+    module, by_hand = kind(data.environment), kind(data.environment)
+    trainer = fit(module, data, max_epochs=1)
+    assert trainer.global_step == 3
+    for _ in range(3):
+        before = by_hand.action_values.detach().clone()
+        by_hand.action_values.data = by_hand.sweep(data.dynamics).detach()
+    assert torch.equal(module.action_values, by_hand.action_values)
+    residual = (by_hand.action_values - before).abs().max().item()
+    assert residual > 0
+    assert trainer.callback_metrics["train/residual"].item() == pytest.approx(residual)
+
+
 def test_the_greedy_policy_takes_the_shortest_path_from_every_cell() -> None:
     data = TabularDataModule("rl_lightning/GridWorld-v0", gamma=1.0)
     module = ValueIteration(data.environment)

@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from rl_lightning.networks.glimpse import (
-    GlimpseSensor,
-    GlimpseTrace,
-    foveated_views,
-    glimpse_centres,
-)
+from rl_lightning.networks.glimpse import GlimpseSensor, GlimpseTrace, glimpse_centres
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +40,38 @@ def prepare(sensor: GlimpseSensor, trace: GlimpseTrace) -> Drawing:
         views=views.mean(2).detach().cpu(),
         widths=widths,
     )
+
+
+def foveated_views(sensor: GlimpseSensor, images: Tensor, locations: Tensor) -> Tensor:
+    """Compute the pixels seen up to each glimpse, each at the finest resolution so far.
+
+    Args:
+        sensor: The glimpse sensor of the model.
+        images: [B, C, H, W].
+        locations: [T, B, 2].
+
+    Returns:
+        [T, B, C, H, W], NaN for pixels that no glimpse has covered yet.
+    """
+    padded = sensor.pad(images)
+    rows = torch.arange(len(images), device=images.device)
+    patches = [sensor(padded, location, rows) for location in locations]
+    x, y = glimpse_centres(locations, sensor.height, sensor.width).unbind(-1)
+    views = []
+    for t in range(len(locations)):
+        view = torch.full_like(padded, torch.nan)
+        for scale in reversed(range(sensor.num_scales)):  # finer patches overwrite coarser ones
+            width = sensor.size << scale
+            offsets = torch.arange(width, device=images.device) + sensor.padding - width // 2
+            for step in range(t + 1):
+                patch = patches[step][:, scale].repeat_interleave(1 << scale, dim=2)
+                patch = patch.repeat_interleave(1 << scale, dim=3)
+                pixel_rows = y[step][:, None, None] + offsets[:, None]
+                pixel_columns = x[step][:, None, None] + offsets
+                batch = rows[:, None, None]
+                view[batch, :, pixel_rows, pixel_columns] = patch.movedim(1, -1)
+        views.append(view[:, :, sensor.padding : -sensor.padding, sensor.padding : -sensor.padding])
+    return torch.stack(views)
 
 
 def draw_grid(drawing: Drawing, title: str) -> "Figure":

@@ -64,6 +64,7 @@ class BoardGamesDataModule(SourceDataModule):
         ConfigurationError: If an argument is out of range or the game cannot be used.
     """
 
+    needs_of_module: ClassVar[type] = PlaysBoardGames
     opponents: ClassVar[tuple[str, ...]] = ("policy", "rollouts", "perfect", "gnugo")
 
     def __init__(
@@ -142,20 +143,6 @@ class BoardGamesDataModule(SourceDataModule):
     def device(self) -> torch.device:
         """The device of the networks."""
         return next(self.module.policy.parameters()).device
-
-    def setup(self, stage: str) -> None:
-        """Check that the module has the networks.
-
-        Raises:
-            ConfigurationError: If it has not, or does not fit this datamodule.
-        """
-        super().setup(stage)
-        module = None if self.trainer is None else self.trainer.lightning_module
-        if module is not None and not isinstance(module, PlaysBoardGames):
-            raise ConfigurationError(
-                f"{type(self).__name__} plays games with the networks policy and value of the "
-                f"module, and {type(module).__name__} has not both: use SelfPlayPolicy"
-            )
 
     def policy_player(self, stream: str, policy: nn.Module | None = None) -> Player:
         """A player that draws from a policy, by default the module's, for one evaluation."""

@@ -1,4 +1,7 @@
-"""Losses of RAM's locator and baseline (Mnih et al. 2014, equation 2)."""
+"""The losses of the Recurrent Attention Model (Mnih et al. 2014, section 3.2 and equation 2).
+
+N is the number of rollouts, T that of glimpses, K that of classes.
+"""
 
 import torch
 from torch import Tensor
@@ -53,10 +56,10 @@ def baseline_loss(baselines: Tensor, returns: Tensor) -> Tensor:
 
 
 def answers_loss(logits: Tensor, labels: Tensor, weight_of_earlier: float = 0.2) -> Tensor:
-    """Cross-entropy of the last answers, and with a weight the mean one of all earlier answers.
+    """Cross-entropy of the last answer, plus the weighted mean cross-entropy of the earlier ones.
 
     Args:
-        logits: [A, N, K]: after the last A glimpses.
+        logits: [A, N, K], the answers after the last A glimpses; A is 1 or T.
         labels: [N].
         weight_of_earlier: Weight of the A − 1 earlier answers.
 
