@@ -1,5 +1,6 @@
 """Callbacks that declare what they need from the module and the datamodule."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from lightning import Callback, LightningModule, Trainer
@@ -51,3 +52,12 @@ class NeedsCallback(Callback):
         data = getattr(trainer, "datamodule", None)
         if (misfit := self.misfit(pl_module, data)) is not None:
             raise ConfigurationError(misfit)
+
+
+def missing_callbacks(
+    trainer: Trainer, kinds: Iterable[type[NeedsCallback]], module: Any, data: Any
+) -> list[Callback]:
+    """Make one callback of each kind that fits module and datamodule and the Trainer has not."""
+    given = trainer.callbacks  # type: ignore[attr-defined]
+    missing = (kind() for kind in kinds if not any(isinstance(each, kind) for each in given))
+    return [callback for callback in missing if callback.misfit(module, data) is None]

@@ -6,7 +6,12 @@ from pathlib import Path
 
 from rl_lightning.runtime.errors import ConfigurationError
 
-_FOLDER = Path(__file__).parent.parent / "configs"
+_PACKAGE = Path(__file__).parent.parent
+# An installed package has a copy of the configurations. A checkout has them at its top.
+_FOLDER = next(
+    (each for each in (_PACKAGE / "configs", _PACKAGE.parent.parent / "configs") if each.is_dir()),
+    _PACKAGE / "configs",
+)
 
 
 def configuration_names() -> list[str]:

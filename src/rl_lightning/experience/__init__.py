@@ -16,46 +16,51 @@ compares all of this once in a run.
 Shapes are time-major: T environment steps, N environment copies, B sampled transitions.
 """
 
-from rl_lightning.experience.batches import (
-    Dynamics,
-    Episodes,
-    LabelledImages,
-    RecordedEpisode,
-    Rollout,
-    Transitions,
-    join_rollouts,
-)
-from rl_lightning.experience.declarations import (
-    ExperienceSource,
-    GivesTDErrors,
-    HasActionValues,
-    HasConfusion,
-    HasDynamics,
-    HasPriorities,
-    HasStatistics,
-    HasTargetNetworks,
-    RecordsEpisodes,
-    TargetNetworks,
-    unmet,
-)
-from rl_lightning.experience.environments import (
-    Decision,
-    EnvironmentSpec,
-    Exploration,
-    Policy,
-    example_observations,
-)
-from rl_lightning.experience.games import (
-    CheckedMoves,
-    LabelledPositions,
-    MatchResults,
-    PlaysBoardGames,
-    RecordedGame,
-    RecordsGames,
-    ScoredPositions,
-    SelfPlayGames,
-    ServesGtp,
-)
+from typing import TYPE_CHECKING
+
+from rl_lightning.runtime.lazy import on_first_use
+
+if TYPE_CHECKING:
+    from rl_lightning.experience.batches import (
+        Dynamics,
+        Episodes,
+        LabelledImages,
+        RecordedEpisode,
+        Rollout,
+        Transitions,
+        join_rollouts,
+    )
+    from rl_lightning.experience.declarations import (
+        ExperienceSource,
+        GivesTDErrors,
+        HasActionValues,
+        HasConfusion,
+        HasDynamics,
+        HasPriorities,
+        HasStatistics,
+        HasTargetNetworks,
+        RecordsEpisodes,
+        TargetNetworks,
+        unmet,
+    )
+    from rl_lightning.experience.environments import (
+        Decision,
+        EnvironmentSpec,
+        Exploration,
+        Policy,
+        example_observations,
+    )
+    from rl_lightning.experience.games import (
+        CheckedMoves,
+        LabelledPositions,
+        MatchResults,
+        PlaysBoardGames,
+        RecordedGame,
+        RecordsGames,
+        ScoredPositions,
+        SelfPlayGames,
+        ServesGtp,
+    )
 
 __all__ = [
     "CheckedMoves",
@@ -91,3 +96,5 @@ __all__ = [
     "join_rollouts",
     "unmet",
 ]
+
+__getattr__ = on_first_use(__name__, __file__)

@@ -7,7 +7,7 @@ from lightning import Callback
 from lightning.pytorch.cli import LRSchedulerCallable
 
 from rl_lightning.callbacks.exact_resume import ExactResume
-from rl_lightning.callbacks.needs import NeedsCallback
+from rl_lightning.callbacks.needs import NeedsCallback, missing_callbacks
 from rl_lightning.compatibility.check import check
 from rl_lightning.experience import ExperienceSource
 from rl_lightning.lightning_adapter.clipping import ClippedModule
@@ -59,10 +59,7 @@ class Learner(CheckedConstructor, ClippedModule):
         """
         data = getattr(self.trainer, "datamodule", None)
         check(self.trainer, self, data)
-        given = self.trainer.callbacks  # type: ignore[attr-defined]
-        kinds: tuple[type[NeedsCallback], ...] = (ExactResume, *self.necessary_callbacks)
-        missing = (kind() for kind in kinds if not any(isinstance(each, kind) for each in given))
-        return [callback for callback in missing if callback.misfit(self, data) is None]
+        return missing_callbacks(self.trainer, (ExactResume, *self.necessary_callbacks), self, data)
 
     @property
     def seed(self) -> int:
@@ -85,9 +82,8 @@ class Learner(CheckedConstructor, ClippedModule):
             # Batches of all epochs are counted. `global_step` cannot be used, because it does not
             # change at every batch with `accumulate_grad_batches`.
             index = max(0, self.trainer.fit_loop.total_batch_idx)
-        return torch_stream(
-            self.seed, rank=self.global_rank, update=index, stream=name, device=self.device
-        )
+        rank, device = self.global_rank, self.device
+        return torch_stream(self.seed, rank=rank, update=index, stream=name, device=device)
 
     def with_schedule(
         self, optimizer: torch.optim.Optimizer, lr_scheduler: LRSchedulerCallable | None
