@@ -1,7 +1,6 @@
 """Off-policy experience: transitions that are sampled from a replay ring buffer."""
 
 import math
-import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from rl_lightning.replay.priorities import Priorities
 from rl_lightning.replay.ring import ReplayRing
 from rl_lightning.replay.segments import ReplaySegments
 from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.memory import memory_of
 
 REPLAY_FOLDER = "replay"
 
@@ -267,10 +267,3 @@ def _check_sizes(capacity: int, batch_size: int, replay_ratio: Fraction, num_env
             f"capacity {capacity} is less than the {rows * num_envs} environment steps that are "
             "collected for one update: raise capacity, or ask for more updates"
         )
-
-
-def memory_of(device: torch.device) -> int:
-    """Total memory of a device in bytes."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
