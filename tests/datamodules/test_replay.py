@@ -1,3 +1,4 @@
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -62,28 +63,57 @@ def replay(**overrides):
 
 
 def test_batch_t_is_collected_by_the_policy_after_t_updates():
-    policy = run(replay(), epochs=2)
+    policy = run(replay(env_kwargs={"lengths": (99,)}), epochs=2)
     assert policy.learned == list(range(10))
     assert policy.acted == [0] * 3 + list(range(10))
 
 
 @pytest.mark.parametrize(
     ("env_steps_per_update", "acted"),
-    [(4, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]), (1, [0, 2, 4])],
+    [(4, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]), (1, [0, 2, 4]), (3, [0, 0, 1, 2, 2, 3, 4, 4])],
 )
-def test_replay_ratio(env_steps_per_update, acted):
-    policy = run(replay(env_steps_per_update=env_steps_per_update))
-    assert policy.acted[3:] == acted
+def test_a_step_is_collected_as_soon_as_it_is_due(env_steps_per_update, acted):
+    data = replay(env_steps_per_update=env_steps_per_update, env_kwargs={"lengths": (99,)})
+    assert run(data).acted[3:] == acted
+
+
+@pytest.mark.parametrize("lengths", [(1,), (3,), (2, 5, 1), (1000,)])
+@pytest.mark.parametrize(
+    ("asked", "ratio"),
+    [
+        ({"env_steps_per_update": 2}, 0.5),
+        ({"env_steps_per_update": 3}, 1 / 3),
+        ({"env_steps_per_update": 7}, 1 / 7),
+        ({"env_steps_per_update": None}, 0.25),
+        ({"env_steps_per_update": None, "replay_ratio": 0.1}, 0.1),
+        ({"env_steps_per_update": None, "replay_ratio": 1.5}, 1.5),
+        ({"env_steps_per_update": None, "replay_ratio": 20}, 20),
+    ],
+)
+def test_the_replay_ratio_asked_for_is_kept_through_resets(asked, ratio, lengths):
+    data = on_rank(num_envs=2, warmup_env_steps=8, env_kwargs={"lengths": lengths}, **asked)
+    for update in range(500):
+        data.next_batch()
+        data.updates += 1
+        learned_from = data.collector.env_steps - 8
+        # All copies step together, and two rows in turn may hold resets of one copy each.
+        assert (update + 1) / ratio - 1e-9 <= learned_from < (update + 1) / ratio + 3
+
+
+def test_with_one_copy_several_updates_follow_each_step():
+    policy = run(replay(num_envs=1, env_steps_per_update=None, replay_ratio=2, updates_per_epoch=6,
+                      env_kwargs={"lengths": (99,)}))  # fmt: skip
+    assert policy.acted == [0] * 6 + [0, 2, 4]
 
 
 def test_episodes_and_replay_go_on_over_epochs():
     data = replay(env_kwargs={"lengths": (7,)}, num_envs=1, env_steps_per_update=1)
     policy = run(data, epochs=3)
     assert policy.collector.finished[0] == (7.0, 7)
-    assert policy.collector.env_steps == 19  # two of 21 rows are resets
-    assert len(data.ring) == 21
+    assert policy.collector.env_steps == 21  # and two rows are resets
+    assert len(data.ring) == 23
     episodes = {"train/return": 7, "train/length": 7}
-    assert policy.statistics == {"env_steps": 19, "replay/size": 21, **episodes}
+    assert policy.statistics == {"env_steps": 21, "replay/size": 23, **episodes}
 
 
 class Still:
@@ -101,7 +131,8 @@ def on_rank(rank=0, world_size=2, **overrides):
     Its eight environment copies step at every eighth update, in a deterministic environment.
     """
     settings = {"num_envs": 8, "env_steps_per_update": 1, "warmup_env_steps": 320, "batch_size": 32}
-    data = replay(env_kwargs={"lengths": (1000,)}, capacity=1000, **{**settings, **overrides})
+    settings |= {"env_kwargs": {"lengths": (1000,)}, "capacity": 1000}
+    data = replay(**{**settings, **overrides})
     data.trainer = SimpleNamespace(
         global_rank=rank, world_size=world_size, lightning_module=Still()
     )
@@ -132,6 +163,7 @@ def prioritised(world_size=1, **overrides):
     """A prioritised replay in which the priority of a row is its step of the episode plus 1."""
     settings = {"priority_exponent": 1.0, "importance_exponent": 0.4, "batch_size": 1000}
     data = on_rank(0, world_size, **{**settings, "importance_env_steps": 1000, **overrides})
+    data._updates_due = Fraction(7)  # so that nothing is collected before these updates
     data.updates = 1
     batch = data.next_batch()  # equal priorities, so that 1,000 draws contain each row
     assert set(batch.observations[:, 1].tolist()) == set(range(40))
@@ -169,7 +201,7 @@ def test_importance_weights_are_divided_by_the_largest_of_each_minibatch():
 
 def test_beta_grows_while_experience_is_collected():
     data = prioritised(updates_per_epoch=56, importance_env_steps=400)
-    data.updates = 0
+    data.updates, data._updates_due = 0, Fraction(0)
     betas = []
     for batch in data.train_dataloader():
         known = batch.observations[:, 1] < 40  # later rows have the largest priority so far
@@ -196,7 +228,11 @@ def test_uniform_sampling_has_no_importance_weights():
         ({"batch_size": -1}, "batch_size is -1"),
         ({"n_step": 0}, "n_step is 0"),
         ({"warmup_env_steps": -5}, "warmup_env_steps is -5"),
-        ({"env_steps_per_update": 3}, "neither a multiple nor a divisor"),
+        ({"env_steps_per_update": 0}, "env_steps_per_update is 0"),
+        ({"replay_ratio": 0.5}, "replay_ratio is 0.5 and env_steps_per_update is 2, and each is"),
+        ({"env_steps_per_update": None, "replay_ratio": 0}, "replay_ratio is 0: choose"),
+        ({"env_steps_per_update": None, "replay_ratio": float("nan")}, "replay_ratio is nan"),
+        ({"env_steps_per_update": 101}, "capacity 100 is less than the 102 environment steps"),
         ({"eval_episodes": 5, "num_eval_envs": 2}, "not a multiple of num_eval_envs"),
         ({"gamma": 1.5}, "gamma is 1.5"),
         ({"env_id": "CartPol-v1"}, "Did you mean: `CartPole`"),

@@ -5,8 +5,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rl_lightning.experience import Rollout
+from rl_lightning.replay.frame_ring import FrameRing
 from rl_lightning.replay.ring import ReplayRing
 from rl_lightning.replay.segments import ReplaySegments
+from rl_lightning.runtime.checkpoints import save_atomically
 from rl_lightning.runtime.errors import ConfigurationError
 
 
@@ -158,3 +160,55 @@ def test_a_larger_ring_keeps_all_and_a_smaller_the_newest(tmp_path):
         assert (other.oldest, other.inserted) == (oldest, 14)
         drawn, _ = other.draw(300, np.random.default_rng(0))
         assert {*drawn.tolist()} == {row for row in range(oldest, 14) if row % 5}
+
+
+def frames(steps):
+    """A FrameRing of 2 copies with 6.4 MB of frames, and so 25.6 MB of stacks."""
+    playing = FrameRing(capacity=2 * steps, num_envs=2, stack=4)
+    for row in range(0, steps, 50):
+        stacks = torch.arange(row, row + 51)[:, None, None, None, None] - torch.arange(3, -1, -1)[
+            :, None, None
+        ].clamp(max=row)
+        here = torch.zeros(50, 2)
+        playing.extend(
+            Rollout(
+                stacks.clamp(min=0).expand(-1, 2, -1, 80, 80).to(torch.uint8), here.long(), here,
+                here, here.bool(), ~here.bool(),
+            )
+        )  # fmt: skip
+    return playing
+
+
+def test_a_ring_of_frames_is_written_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("rl_lightning.replay.segments.PIECE_BYTES", 2**20)
+    largest = []
+    monkeypatch.setattr(
+        "rl_lightning.replay.segments.save_atomically",
+        lambda rows, path: (largest.append(rows[0].nbytes), save_atomically(rows, path)),
+    )
+    segments, playing = ReplaySegments(tmp_path / "replay", rank=0), frames(500)
+    listed = segments.save(playing)
+    assert len(listed) > 20
+    assert max(largest) < 1.2 * 2**20
+    resumed = FrameRing(capacity=1000, num_envs=2, stack=4)
+    ReplaySegments(tmp_path / "replay", rank=0).load(resumed, listed, tmp_path / "replay")
+    assert same(resumed, playing)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut", None])
+def test_no_file_is_removed_beside_a_truncated_checkpoint(tmp_path, damage):
+    segments, playing = ReplaySegments(tmp_path / "replay", rank=0), ring()
+    playing.extend(rows(0, 5))
+    checkpoint(tmp_path, "best.ckpt", segments.save(playing))
+    whole = (tmp_path / "best.ckpt").read_bytes()
+    cut = whole[: len(whole) // 2] if damage is None else damage
+    (tmp_path / "best.ckpt").write_bytes(cut)
+    for start in range(5, 45, 5):
+        playing.extend(rows(start, start + 5))
+        listed = segments.save(playing)
+    assert len({*listed}) < 9, "the test needs files that are in no list"
+    assert len(list((tmp_path / "replay").iterdir())) == 9
+    (tmp_path / "best.ckpt").unlink()
+    playing.extend(rows(45, 50))
+    listed = segments.save(playing)
+    assert {path.name for path in (tmp_path / "replay").iterdir()} == {name for name, *_ in listed}

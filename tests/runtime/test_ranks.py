@@ -3,6 +3,7 @@
 import multiprocessing
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from torch import distributed as dist
@@ -17,6 +18,8 @@ from rl_lightning.interaction.evaluation import EvaluationDataset
 from rl_lightning.modules import A2C, DQN, SAC, RecurrentAttentionModel, Reinforce
 from rl_lightning.networks.normalisation import RunningStatistics, standardised_over_ranks
 from rl_lightning.networks.recurrent_attention import RAMNetworkOptions
+from rl_lightning.replay.priorities import Priorities
+from rl_lightning.replay.ring import ReplayRing
 from rl_lightning.runtime.ranks import (
     count_per_rank,
     from_all_ranks,
@@ -335,3 +338,25 @@ def test_evaluation_by_several_ranks_equals_that_of_one_process(on_ranks, world_
     answers = on_ranks(world_size, lambda rank: evaluated(rank, world_size))
     assert [metrics for _, metrics in answers] == [alone] * world_size
     assert len({batches for batches, _ in answers}) == 1
+
+
+def test_importance_weights_of_two_ranks_are_those_of_one_batch(on_ranks):
+    def drawn(rank):
+        ring = ReplayRing(capacity=40, num_envs=1)
+        row = torch.zeros(41, 1)
+        here = row[:-1]
+        ring.extend(Rollout(row, here.long(), here, here, here.bool(), ~here.bool()))
+        priorities = Priorities(ring, exponent=0.7)
+        rng = np.random.default_rng(rank)
+        priorities.draw(400, rng, 0.5)
+        errors = rng.exponential(1 + 9 * rank, 40).astype(np.float32)
+        priorities._tree[np.arange(40)] = probabilities = errors**0.7
+        priorities._drawn = None
+        rows, _, weights = priorities.draw(64, rng, 0.5)
+        return (probabilities / probabilities.sum())[rows % 41], weights
+
+    ranks = on_ranks(2, drawn)
+    expected = np.concatenate([chances for chances, _ in ranks]).astype(np.float64) ** -0.5
+    weights = np.concatenate([each for _, each in ranks])
+    np.testing.assert_allclose(weights, expected / expected.max(), rtol=1e-5)
+    assert sorted(each.max() == 1 for _, each in ranks) == [False, True]

@@ -1,6 +1,7 @@
 """Off-policy experience: transitions that are sampled from a replay ring buffer."""
 
-import os
+import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rl_lightning.replay.ring import ReplayRing
 from rl_lightning.replay.segments import ReplaySegments
 from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.memory import memory_of
 
 REPLAY_FOLDER = "replay"
 
@@ -39,8 +41,9 @@ class ReplayDataModule(OnlineDataModule):
     Args:
         env_id: A Gymnasium environment id, such as CartPole-v1.
         env_steps_per_update: Environment steps between two updates, over all environment copies
-            of this rank. It is the inverse of the replay ratio, and a multiple or a divisor of
-            `num_envs`.
+            of this rank; 4 if neither this nor `replay_ratio` is given.
+        replay_ratio: Updates per environment step, in place of its inverse
+            `env_steps_per_update`; above 1 there are several updates for each step.
         batch_size: Transitions of an update, on each rank.
         capacity: Transitions that the ring keeps, on each rank.
         warmup_env_steps: Environment steps before the first update.
@@ -63,7 +66,8 @@ class ReplayDataModule(OnlineDataModule):
     def __init__(
         self,
         env_id: str,
-        env_steps_per_update: int = 4,
+        env_steps_per_update: int | None = None,
+        replay_ratio: float | None = None,
         batch_size: int = 32,
         capacity: int = 100_000,
         warmup_env_steps: int = 1_000,
@@ -77,7 +81,6 @@ class ReplayDataModule(OnlineDataModule):
         **options: Unpack[OnlineOptions],
     ) -> None:
         require_positive(
-            env_steps_per_update=env_steps_per_update,
             batch_size=batch_size,
             capacity=capacity,
             warmup_env_steps=warmup_env_steps,
@@ -87,8 +90,10 @@ class ReplayDataModule(OnlineDataModule):
         )
         require_range(0, 1, importance_exponent=importance_exponent)
         super().__init__(env_id, **options)
-        _check_sizes(capacity, batch_size, env_steps_per_update, self.num_envs)
-        self.env_steps_per_update = env_steps_per_update
+        self.replay_ratio = _replay_ratio(env_steps_per_update, replay_ratio)
+        _check_sizes(capacity, batch_size, self.replay_ratio, self.num_envs)
+        # Updates that the environment steps so far allow, and that have not been made.
+        self._updates_due = Fraction(0)
         self.batch_size = batch_size
         self.capacity = capacity
         self.warmup_env_steps = warmup_env_steps
@@ -140,26 +145,35 @@ class ReplayDataModule(OnlineDataModule):
             )
 
     def next_batch(self) -> Transitions:
-        """Collect if new steps are due, and sample the minibatch of the next update."""
+        """Collect if new steps are due, and sample the minibatch of the next update.
+
+        Rows of resets are no environment steps, so the replay ratio is exact in the long run.
+        """
         if self.ring.inserted == 0:
             self._fill()
-        if self.updates % max(1, self.num_envs // self.env_steps_per_update) == 0:
-            steps = max(1, self.env_steps_per_update // self.num_envs)
-            self.ring.extend(self.ready_collector().collect(self.policy, steps))
+        self._updates_due -= 1
+        if self._updates_due < 0:
+            self._collect()
         return self.sample(self.numpy_stream("replay"))
+
+    def _collect(self) -> None:
+        collector = self.ready_collector()
+        while self._updates_due < 0:
+            rows = math.ceil(-self._updates_due / (self.replay_ratio * self.num_envs))
+            before = collector.env_steps
+            self.ring.extend(collector.collect(self.policy, rows))
+            self._updates_due += self.replay_ratio * (collector.env_steps - before)
 
     def _fill(self) -> None:
         collector = self.ready_collector()
-        if collector.env_steps > 0:
+        before = collector.env_steps
+        if before > 0:
             rank_zero_info(
                 f"The replay is not in the checkpoint: refilling {self.warmup_env_steps:,} "
                 "environment steps with the current policy before the next update."
             )
         collector.generator = self.torch_stream("warm-up exploration", self.policy.device)
-        while (
-            self.ring.inserted * self.num_envs < self.warmup_env_steps
-            or not self.ring.has_transitions
-        ):
+        while collector.env_steps - before < self.warmup_env_steps or not self.ring.has_transitions:
             self.ring.extend(collector.collect(self.policy, 1))
 
     def sample(self, rng: np.random.Generator) -> Transitions:
@@ -191,7 +205,8 @@ class ReplayDataModule(OnlineDataModule):
 
     def rank_state(self) -> dict[str, Any]:
         """The state of this rank's experience, for a checkpoint."""
-        state = super().rank_state()
+        due = self._updates_due
+        state = {**super().rank_state(), "updates_due": (due.numerator, due.denominator)}
         if self.keep_replay:
             state["replay"] = self.segments.save(self.ring)
             if self.priorities is not None:
@@ -201,6 +216,7 @@ class ReplayDataModule(OnlineDataModule):
     def load_rank_state(self, state: dict[str, Any]) -> None:
         """Restore a state from `rank_state`."""
         super().load_rank_state(state)
+        self._updates_due = Fraction(*state.get("updates_due", (0, 1)))
         if self.keep_replay and "replay" in state:
             assert self.trainer is not None
             folder = Path(str(self.trainer.ckpt_path)).parent / REPLAY_FOLDER
@@ -223,28 +239,34 @@ class ReplayDataModule(OnlineDataModule):
         return self._segments
 
 
-def _check_sizes(capacity: int, batch_size: int, env_steps_per_update: int, num_envs: int) -> None:
+def _replay_ratio(env_steps_per_update: int | None, replay_ratio: float | None) -> Fraction:
+    """Updates per environment step, as an exact number."""
+    if replay_ratio is None:
+        steps = 4 if env_steps_per_update is None else env_steps_per_update
+        require_positive(env_steps_per_update=steps)
+        return Fraction(1, steps)
+    if env_steps_per_update is not None:
+        raise ConfigurationError(
+            f"replay_ratio is {replay_ratio} and env_steps_per_update is {env_steps_per_update}, "
+            "and each is the inverse of the other: set one of them, and the other to null"
+        )
+    if not 0 < replay_ratio < math.inf:
+        raise ConfigurationError(
+            f"replay_ratio is {replay_ratio}: choose a positive number of updates per environment "
+            "step"
+        )
+    return Fraction(str(replay_ratio))  # the decimal number as typed, such as 1/10
+
+
+def _check_sizes(capacity: int, batch_size: int, replay_ratio: Fraction, num_envs: int) -> None:
     if capacity < batch_size:
         raise ConfigurationError(
             f"capacity {capacity} is smaller than batch_size {batch_size}: "
             "raise capacity, because the replay must hold at least one batch"
         )
-    if env_steps_per_update % num_envs and num_envs % env_steps_per_update:
+    rows = math.ceil(1 / (replay_ratio * num_envs))
+    if capacity < rows * num_envs:
         raise ConfigurationError(
-            f"env_steps_per_update {env_steps_per_update} is neither a multiple nor a divisor "
-            f"of num_envs {num_envs}: choose one that is, because all environment copies step "
-            "together"
+            f"capacity {capacity} is less than the {rows * num_envs} environment steps that are "
+            "collected for one update: raise capacity, or ask for more updates"
         )
-    if capacity < num_envs * max(1, env_steps_per_update // num_envs):
-        raise ConfigurationError(
-            f"capacity {capacity} is less than the environment steps that are collected for one "
-            f"update: raise it, with num_envs {num_envs} and env_steps_per_update "
-            f"{env_steps_per_update}"
-        )
-
-
-def memory_of(device: torch.device) -> int:
-    """Total memory of a device in bytes."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -7,12 +7,12 @@ Source: Weng et al. 2022, "EnvPool: A Highly Parallel Reinforcement Learning Env
 Engine".
 """
 
-import copy
 import difflib
 import importlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers.vector import TransformObservation
 
-from rl_lightning.environments.making import EnvironmentMaker, is_atari
+from rl_lightning.environments.making import LONGEST_EPISODE, EnvironmentMaker, is_atari
 from rl_lightning.environments.spaces import describe_spaces
 from rl_lightning.environments.stepping import reset
 from rl_lightning.experience import EnvironmentSpec
@@ -41,16 +41,26 @@ _ATARI_NAMES = {"frameskip": "frame_skip", "grayscale": "gray_scale"}
 
 
 class PooledEnvs(VectorEnv[Any, Any, Any]):
-    """N environment copies of EnvPool, which reset on the step after the end (NEXT_STEP).
+    """N environment copies of EnvPool, which look like Gymnasium's, where agents are evaluated.
 
-    EnvPool takes its seed when it is made, and not at a reset. So `reset(seed=…)` makes it again,
-    which takes 60 ms for 16 robots.
+    They reset on the step after the end (NEXT_STEP). EnvPool differs in four ways, which are
+    converted here:
+
+    - It takes its seed when it is made. So `reset(seed=…)` makes it again, which takes 60 ms for
+      16 robots.
+    - After a reset it fills a stack of frames with the first one. Here they are 0, as in ale-py.
+    - An episode that terminates at its time limit is only truncated there, and targets would
+      bootstrap through its end. So the limit is applied here, and EnvPool has a longer one.
+    - Its bounds of Box2D's observations are wrong. So Gymnasium's space is used.
 
     As in `AtariGames`, `infos["life_lost"]` [N] bool marks lives of an Atari game that are lost
     while the episode continues, if `reports_lives`.
 
     Args:
         make: `envpool.make` with all arguments but the seed.
+        space: Gymnasium's space of one observation.
+        time_limit: Steps after which an episode is truncated; None if EnvPool does it.
+        has_frames: Whether an observation is a stack of frames, the newest last.
         reports_lives: Whether to set `infos["life_lost"]`.
         spec: Gymnasium's spec of the environment, which has its time limit.
     """
@@ -58,19 +68,26 @@ class PooledEnvs(VectorEnv[Any, Any, Any]):
     def __init__(
         self,
         make: Callable[..., Any],
+        space: gym.Space[Any],
+        time_limit: int | None = None,
+        has_frames: bool = False,
         reports_lives: bool = False,
         spec: gym.envs.registration.EnvSpec | None = None,
     ) -> None:
         self._make = make
+        self._time_limit = np.inf if time_limit is None else time_limit
         self._reports_lives = reports_lives
         with _without_rounding_warnings():
             self._pool = make(seed=0)
-            self.single_observation_space = self._pool.single_observation_space
+            own = self._pool.single_observation_space
+            self.single_observation_space = space if _same_arrays(own, space) else own
             self.single_action_space = self._pool.single_action_space
             self.num_envs = len(self._pool)
             # EnvPool gives one copy's spaces under these names. Gymnasium's wrappers expect all.
             self.observation_space = batch_space(self.single_observation_space, self.num_envs)
             self.action_space = batch_space(self.single_action_space, self.num_envs)
+        # For each frame of a stack but the newest, by how many steps it is older than that.
+        self._older = np.arange(own.shape[0] - 1, 0, -1) if has_frames else None
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.spec = spec
 
@@ -82,6 +99,8 @@ class PooledEnvs(VectorEnv[Any, Any, Any]):
             if seed is not None:
                 self._pool = self._make(seed=seed)
             observations, infos = self._pool.reset()
+        self._is_due = np.zeros(self.num_envs, np.bool_)
+        self._clear_old_frames(observations, infos["elapsed_step"])
         if self._reports_lives:
             self._lives = infos["lives"]
         return observations, infos
@@ -89,10 +108,44 @@ class PooledEnvs(VectorEnv[Any, Any, Any]):
     def step(self, actions: Array) -> Step:
         """Take one environment step in every environment copy."""
         observations, rewards, terminated, truncated, infos = self._pool.step(actions)
+        elapsed = infos["elapsed_step"]
+        if self._is_due.any():
+            # EnvPool's limit is longer, so these copies have taken one more step. It is dropped.
+            copies = np.flatnonzero(self._is_due)
+            first, begun = self._pool.reset(copies)
+            _write(observations, copies, first)
+            rewards[copies], terminated[copies], truncated[copies] = 0.0, False, False
+            elapsed[copies] = 0
+            if self._reports_lives:
+                infos["lives"][copies] = begun["lives"]
+        at_limit = elapsed >= self._time_limit
+        truncated = truncated | at_limit
+        self._is_due = at_limit & ~terminated  # EnvPool resets terminated copies itself
+        self._clear_old_frames(observations, elapsed)
         if self._reports_lives:
             infos["life_lost"] = (infos["lives"] < self._lives) & ~terminated
             self._lives = infos["lives"]
         return observations, rewards, terminated, truncated, infos
+
+    def _clear_old_frames(self, observations: Any, elapsed: Array) -> None:
+        """Set frames of `observations` [N, stack, …] from before the last reset to 0."""
+        if self._older is not None and (old := self._older > elapsed[:, None]).any():
+            observations[:, :-1][old] = 0
+
+
+def _same_arrays(one: gym.Space[Any], other: gym.Space[Any]) -> bool:
+    """Whether two spaces hold arrays of the same shape and dtype."""
+    are_boxes = isinstance(one, gym.spaces.Box) and isinstance(other, gym.spaces.Box)
+    return are_boxes and (one.shape, one.dtype) == (other.shape, other.dtype)
+
+
+def _write(observations: Any, copies: Array, values: Any) -> None:
+    """Replace the observations of some environment copies."""
+    if isinstance(observations, dict):
+        for name, inner in observations.items():
+            _write(inner, copies, values[name])
+    else:
+        observations[copies] = values
 
 
 @contextmanager
@@ -137,7 +190,7 @@ def make_pooled(
             f"EnvPool has no environment {env_id}: use engine gymnasium, or one of its ids, such "
             f"as {', '.join(closest)}"
         )
-    kwargs = _pool_kwargs(maker)
+    kwargs, time_limit = _pool_kwargs(maker)
     make = partial(
         envpool.make,
         env_id,
@@ -146,8 +199,12 @@ def make_pooled(
         num_threads=min(num_envs, num_threads or torch.get_num_threads()),
         **kwargs,
     )
+    unwrapped = replace(maker, wrappers=()).make(1)
+    unwrapped.close()
+    space, has_frames = unwrapped.single_observation_space, is_atari(maker.env_id)
+    reports_lives = has_frames and maker.env_kwargs.get("protocol", "nature") == "nature"
     try:
-        envs: Envs = PooledEnvs(make, *_lives_and_spec(maker, kwargs))
+        envs: Envs = PooledEnvs(make, space, time_limit, has_frames, reports_lives, unwrapped.spec)
     except Exception as error:  # EnvPool raises many types of errors for its arguments
         raise ConfigurationError(
             f"EnvPool cannot make {env_id}: {one_line(str(error)) or type(error).__name__} "
@@ -163,32 +220,41 @@ def make_pooled(
     return envs
 
 
-def _lives_and_spec(
-    maker: EnvironmentMaker, kwargs: Mapping[str, Any]
-) -> tuple[bool, gym.envs.registration.EnvSpec | None]:
-    if is_atari(maker.env_id):
-        return maker.env_kwargs.get("protocol", "nature") == "nature", None
-    spec = copy.deepcopy(gym.spec(maker.env_id.rpartition(":")[2]))  # not the registered one
-    if "max_episode_steps" in kwargs:
-        spec.max_episode_steps = kwargs["max_episode_steps"]
-    return False, spec
-
-
-def _pool_kwargs(maker: EnvironmentMaker) -> dict[str, Any]:
+def _pool_kwargs(maker: EnvironmentMaker) -> tuple[dict[str, Any], int | None]:
+    """Arguments of `envpool.make`, and the time limit that `PooledEnvs` applies."""
     kwargs = {k: v for k, v in maker.env_kwargs.items() if k not in _PICTURES}
-    if not is_atari(maker.env_id):
-        kwargs.pop("vectorization_mode", None)
-        return kwargs
+    if is_atari(maker.env_id):
+        return _atari_kwargs(**kwargs)
+    kwargs.pop("vectorization_mode", None)
+    registered = gym.spec(maker.env_id.rpartition(":")[2]).max_episode_steps
+    limit = kwargs.pop("max_episode_steps", registered)
+    if registered is not None:
+        kwargs["max_episode_steps"] = limit + 1
+    elif "max_steps" in kwargs:  # MiniGrid's own limit, on which its rewards depend
+        kwargs["max_episode_steps"] = kwargs.pop("max_steps")
+    return kwargs, limit
+
+
+def _atari_kwargs(
+    protocol: Any = "nature", num_threads: int | None = None, **settings: Any
+) -> tuple[dict[str, Any], int]:
     from rl_lightning.environments.atari import settings_of
 
-    settings = settings_of(kwargs.pop("protocol", "nature"), kwargs)
+    if num_threads is not None:
+        raise ConfigurationError(
+            f"env_kwargs.num_threads is {num_threads}, which is of engine gymnasium: use "
+            "data.num_threads for engine envpool"
+        )
+    settings = settings_of(protocol, settings)
     for name, pooled in _ATARI_NAMES.items():
         if name in settings:
             settings[pooled] = settings.pop(name)
-    if (frames := settings.pop("max_num_frames_per_episode", None)) is not None:
-        settings["max_episode_steps"] = frames // settings.get("frame_skip", 4)
-    # EnvPool 1.2.5 crashes at noop_max 0. With 1 every episode starts with one no-op.
-    return {**settings, "noop_max": max(1, settings["noop_max"])}
+    frames = settings.pop("max_num_frames_per_episode", LONGEST_EPISODE * 4)
+    limit = -(-frames // settings.get("frame_skip", 4))
+    # ale-py draws 0 to noop_max - 1 no-ops. EnvPool draws 1 to noop_max, or one fewer if it presses
+    # FIRE then, and it crashes at noop_max 0.
+    noop_max = settings["noop_max"] - (not settings["use_fire_reset"])
+    return {**settings, "noop_max": max(1, noop_max), "max_episode_steps": limit + 1}, limit
 
 
 def _image_of(envs: Envs) -> Envs:

@@ -42,6 +42,11 @@ class FrameRing(ReplayRing):
         """Memory of the ring in bytes; `observation_bytes` is the size of a whole stack."""
         return super().bytes_needed(observation_bytes // self.stack + 1, action_bytes)
 
+    @property
+    def bytes_of_a_row(self) -> int:
+        """Bytes of the stacks of one row in a rollout."""
+        return self._frames[0].nbytes * self.stack
+
     def _insert_observations(self, rollout: Rollout) -> None:
         newest = rollout.observations[:, :, -1]
         if self._observations is None:

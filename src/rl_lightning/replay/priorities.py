@@ -8,6 +8,7 @@ import torch
 
 from rl_lightning.replay.ring import IndexArray, ReplayRing
 from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.ranks import max_over_ranks
 
 FloatArray = npt.NDArray[np.float64]
 SMALLEST_ERROR = 1e-6  # added to |TD error|, so that every row has a positive probability
@@ -63,7 +64,8 @@ class Priorities:
 
     A new row has the largest priority so far, so that it is soon sampled. For K rows the
     importance weights (K P(i))^−β correct the bias of this sampling. They are divided by the
-    largest weight of the batch.
+    largest weight of the batch. With several ranks each has its own rows, and the largest weight
+    is that of all ranks' batches, so that the gradient is that of one batch with all their rows.
 
     Source: Schaul et al. 2016, the proportional variant.
 
@@ -107,11 +109,12 @@ class Priorities:
         shares = (np.arange(batch_size) + rng.random(batch_size)) / batch_size
         slots = self._tree.find(shares * self._tree.total)
         self._drawn = slots
-        # (K Σ p^α)^−β is left out, because the division by the largest weight cancels it.
-        weights = self._tree[slots] ** -beta
+        # K^−β is left out, because the division by the largest weight cancels it.
+        weights = (self._tree[slots] / self._tree.total) ** -beta
+        largest = max_over_ranks(torch.tensor(weights.max())).item()
         oldest, num_rows = self._known.start, self.ring.num_rows
         rows = oldest + (slots // self.ring.num_envs - oldest) % num_rows
-        return rows, slots % self.ring.num_envs, (weights / weights.max()).astype(np.float32)
+        return rows, slots % self.ring.num_envs, (weights / largest).astype(np.float32)
 
     def renew(self, td_errors: npt.NDArray[np.float32]) -> None:
         """Set the priorities of the last sampled rows from their `td_errors` [B]."""

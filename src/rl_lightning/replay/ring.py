@@ -46,8 +46,8 @@ class ReplayRing:
         self.num_envs = num_envs
         self.n_step = n_step
         self.device = torch.device(device)
-        # n − 1 rows are not transitions yet, because later rewards are missing, and one row more
-        # holds the newest observation.
+        # The newest n − 1 rows cannot be sampled yet, because their later rewards are missing. One
+        # more row holds the newest observation.
         self.num_rows = capacity // num_envs + n_step + self.history
         self.inserted = 0
         self.first = 0  # number of the first row of this ring: see `begin_at`
@@ -94,6 +94,12 @@ class ReplayRing:
     def bytes_needed(self, observation_bytes: int, action_bytes: int) -> int:
         """Memory of the ring in bytes, for the given sizes of one observation and one action."""
         return self.num_rows * self.num_envs * (observation_bytes + action_bytes + 10)
+
+    @property
+    def bytes_of_a_row(self) -> int:
+        """Bytes of the observations of one row in a rollout."""
+        assert self._observations is not None
+        return self._observations[0].nbytes
 
     def extend(self, rollout: Rollout) -> None:
         """Insert the T rows of a rollout that continues the last inserted one."""

@@ -11,6 +11,8 @@ from rl_lightning.replay.ring import ReplayRing
 from rl_lightning.runtime.checkpoints import load_plain, save_atomically
 from rl_lightning.runtime.errors import ConfigurationError
 
+PIECE_BYTES = 64 * 2**20  # of observations in one file
+
 
 class Segment(NamedTuple):
     """A file with rows `start` to `stop`, counted from the first that was ever inserted."""
@@ -23,9 +25,11 @@ class Segment(NamedTuple):
 class ReplaySegments:
     """Saves one rank's ring to files in a folder beside the checkpoints.
 
-    Each checkpoint adds one file with the rows since the checkpoint before, and contains a list of
-    all files that it needs. Files are never changed, so older checkpoints remain valid. A file
-    that is in no checkpoint's list is removed.
+    Each checkpoint adds files with the rows since the checkpoint before, and contains a list of
+    all files that it needs. One file for each checkpoint would be simpler, but would write the
+    whole ring every time, which is 28 GB for a million stacks of frames. A file has at most
+    `PIECE_BYTES`, because rows are copied before they are written. Files are never changed, so
+    older checkpoints remain valid. A file that is in no checkpoint's list is removed.
 
     Args:
         folder: Folder of the files, inside the folder of the checkpoints.
@@ -40,12 +44,14 @@ class ReplaySegments:
     def save(self, ring: ReplayRing) -> list[tuple[str, int, int]]:
         """Write the rows that are in no file yet, and return the list for the checkpoint."""
         start = max(ring.oldest, self.segments[-1].stop if self.segments else 0)
-        if start < ring.inserted:
+        while start < ring.inserted:
+            stop = min(ring.inserted, start + max(1, PIECE_BYTES // ring.bytes_of_a_row))
             # The random part makes the name unique. A run that was resumed from an earlier
             # checkpoint may have written a file for the same row numbers before.
-            name = f"rank{self.rank}-{start}-{ring.inserted}-{uuid.uuid4().hex[:8]}.pt"
-            save_atomically(tuple(ring.rows(start, ring.inserted)), self.folder / name)
-            self.segments.append(Segment(name, start, ring.inserted))
+            name = f"rank{self.rank}-{start}-{stop}-{uuid.uuid4().hex[:8]}.pt"
+            save_atomically(tuple(ring.rows(start, stop)), self.folder / name)
+            self.segments.append(Segment(name, start, stop))
+            start = stop
         self.segments = [segment for segment in self.segments if segment.stop > ring.oldest]
         self._remove_unlisted()
         return [(name, start, stop) for name, start, stop in self.segments]
@@ -83,7 +89,12 @@ class ReplaySegments:
         if not mine.keys() - kept:
             return
         for checkpoint in self.folder.parent.glob("*.ckpt"):
-            kept |= _listed(checkpoint, self.rank)
+            try:
+                kept |= _listed(checkpoint, self.rank)
+            except FileNotFoundError:  # replaced or removed in between
+                continue
+            except Exception:  # truncated: zipfile, pickle and torch raise their own types
+                return  # it may need any file
         for name in mine.keys() - kept:
             mine[name].unlink(missing_ok=True)
 
@@ -96,9 +107,6 @@ def _without_first(rows: Rollout, count: int) -> Rollout:
 
 def _listed(checkpoint: Path, rank: int) -> set[str]:
     """The names of the files that a checkpoint needs for one rank."""
-    try:
-        saved = torch.load(checkpoint, weights_only=True, mmap=True, map_location="cpu")
-    except FileNotFoundError:  # replaced or removed in between
-        return set()
+    saved = torch.load(checkpoint, weights_only=True, mmap=True, map_location="cpu")
     states = (value for value in saved.values() if isinstance(value, dict) and "ranks" in value)
     return {name for state in states for name, *_ in state["ranks"][rank].get("replay", [])}

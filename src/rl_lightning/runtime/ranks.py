@@ -29,12 +29,19 @@ def use_batch_scheduling() -> None:
 
 def sum_over_ranks(values: Tensor) -> Tensor:
     """The sum of all ranks' `values`, on every rank. Every rank must call it equally often."""
-    if not has_several_ranks():
-        return values
+    return _reduced(values, dist.ReduceOp.SUM) if has_several_ranks() else values
+
+
+def max_over_ranks(values: Tensor) -> Tensor:
+    """The largest of all ranks' `values`, on every rank; see `sum_over_ranks`."""
+    return _reduced(values, dist.ReduceOp.MAX) if has_several_ranks() else values
+
+
+def _reduced(values: Tensor, operation: Any) -> Tensor:
     # NCCL can only use the memory of the GPU, so move the values there.
-    summed = values.cuda() if dist.get_backend() == "nccl" else values.clone()
-    dist.all_reduce(summed)
-    return summed.to(values.device)
+    reduced = values.cuda() if dist.get_backend() == "nccl" else values.clone()
+    dist.all_reduce(reduced, operation)
+    return reduced.to(values.device)
 
 
 def mean_over_ranks(values: Tensor) -> Tensor:
