@@ -1,12 +1,14 @@
 """Entry point of `python -m rl_lightning` and of the command `rl_lightning`."""
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 
 from rl_lightning import __version__
 from rl_lightning.command_line.configurations import with_found_configurations
 from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.launchers import launch_of
 
 STUDIES = ("seeds", "sweep")
 COMMANDS = ("fit", "validate", "test", "predict", *STUDIES, "gtp")
@@ -29,6 +31,8 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         _check_command(arguments)
         list(with_found_configurations(arguments))  # refuses a name that does not exist
+        if arguments and arguments[0] not in STUDIES:  # which leave out these variables
+            launch_of(os.environ)  # refuses variables that Lightning's import would fail at
     except ConfigurationError as error:
         print(f"rl_lightning: error: {error}", file=sys.stderr)
         return 2

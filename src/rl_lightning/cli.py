@@ -31,6 +31,7 @@ from rl_lightning.compatibility.trainer_flags import check_flags, raised_by_ligh
 from rl_lightning.experience import ServesGtp
 from rl_lightning.runtime.checkpoints import check_checkpoint, load_weights
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
+from rl_lightning.runtime.launchers import LauncherError
 from rl_lightning.runtime.ranks import has_several_ranks, is_lost_rank
 from rl_lightning.tracking.ending import ending
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
@@ -304,7 +305,8 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
             raise
         # All ranks have the same errors in the configuration, so rank 0 prints them. After the
         # process group has started, a single rank may fail, so each rank prints its error.
-        show = _print_error if has_several_ranks() else rank_zero_only(_print_error)
+        each_rank = has_several_ranks() or isinstance(shown, LauncherError)
+        show = _print_error if each_rank else rank_zero_only(_print_error)
         show(f"rl_lightning: error: {one_line(str(shown))}")
         return 1 if isinstance(shown, RunError) else 2
     return 0

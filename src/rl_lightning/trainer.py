@@ -1,5 +1,6 @@
 """Makes Trainers with all that this package adds to Lightning's, from Python and from YAML."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from rl_lightning.compatibility.pairs import check_pair
 from rl_lightning.runtime.allocator import keep_freed_memory
 from rl_lightning.runtime.checkpoints import AtomicCheckpoints
 from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.launchers import check_ranks
 from rl_lightning.runtime.ranks import use_batch_scheduling
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 from rl_lightning.tracking.run_description import RunDescription, describe_run
@@ -87,7 +89,12 @@ def prepare_process(num_threads: int | None) -> None:
 
 
 def prepare_ranks(trainer: Trainer) -> None:
-    """Set the scheduling of several ranks on the CPU."""
+    """Check the ranks of a Trainer, and set the scheduling of several ranks on the CPU.
+
+    Raises:
+        LauncherError: If a launcher has started other processes than the Trainer expects.
+    """
+    check_ranks(trainer, os.environ)
     if trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
         use_batch_scheduling()
 
