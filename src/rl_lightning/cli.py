@@ -22,7 +22,6 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 # The YAML files use short class names, which are only found for imported classes.
 from rl_lightning import __version__, datamodules, modules
 from rl_lightning.callbacks.defaults import DEFAULT_CALLBACKS
-from rl_lightning.callbacks.safeguards import StoppedError
 from rl_lightning.command_line.configurations import with_found_configurations
 from rl_lightning.command_line.log_lines import quieten_libraries
 from rl_lightning.command_line.parser import OneLineParser, list_classes, shorten
@@ -33,6 +32,8 @@ from rl_lightning.runtime.checkpoints import check_checkpoint, load_weights
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 from rl_lightning.runtime.launchers import LauncherError
 from rl_lightning.runtime.ranks import has_several_ranks, is_lost_rank
+from rl_lightning.runtime.stopping import StoppedError, raise_at_sigint, restored_sigint
+from rl_lightning.tracking.changed_settings import changed_settings
 from rl_lightning.tracking.ending import ending
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 from rl_lightning.tracking.run_description import RunDescription, describe_run
@@ -177,12 +178,7 @@ class CommandLine(LightningCLI):
 
     def describe(self) -> RunDescription:
         """The names, parameters and tags of a run of this configuration."""
-        assert self.subcommand is not None
-        parser = self._subcommand_parsers[self.subcommand]
-        config, defaults = (
-            yaml.safe_load(parser.dump(each, skip_none=False, skip_validation=True))
-            for each in (self.config[self.subcommand], parser.get_defaults())
-        )
+        config, defaults = self._configuration()
         return describe_run(
             getattr(self.model, "algorithm", type(self.model).__name__),
             getattr(self.datamodule, "task", type(self.datamodule).__name__),
@@ -191,8 +187,22 @@ class CommandLine(LightningCLI):
             defaults,
         )
 
+    def _configuration(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The resolved configuration and the defaults, as in a YAML file."""
+        assert self.subcommand is not None
+        parser = self._subcommand_parsers[self.subcommand]
+        config, defaults = (
+            yaml.safe_load(parser.dump(each, skip_none=False, skip_validation=True))
+            for each in (self.config[self.subcommand], parser.get_defaults())
+        )
+        return config, defaults
+
     def after_instantiate_classes(self) -> None:
         """Find and check the checkpoint, and continue its run."""
+        self._find_checkpoint()
+        raise_at_sigint(f"SIGINT stopped {self.subcommand}")
+
+    def _find_checkpoint(self) -> None:
         prepare_ranks(self.trainer)
         check_flags(self.trainer, self.model, fitting=self.subcommand == "fit")
         asked = self._get(self.config, "ckpt_path")
@@ -206,7 +216,9 @@ class CommandLine(LightningCLI):
             rank_zero_info(load_weights(Path(weights), self.model))
         trackers = [each for each in self.trainer.loggers if isinstance(each, MLflowTracker)]
         if asked in ("last", "best") and trackers:
-            asked = str(trackers[0].checkpoint(asked))
+            found = str(trackers[0].checkpoint(asked))
+            rank_zero_info(f"--ckpt_path {asked} is {found}")
+            asked = found
             self.config_init[self.subcommand]["ckpt_path"] = asked
         elif asked in ("last", "best"):
             raise ConfigurationError(
@@ -224,7 +236,26 @@ class CommandLine(LightningCLI):
             return
         check_checkpoint(Path(asked), self.model)
         for tracker in trackers:
-            tracker.go_on_with(Path(asked), evaluates=self.subcommand != "fit")
+            run = tracker.go_on_with(Path(asked), evaluates=self.subcommand != "fit")
+            if run is not None and self.subcommand == "fit":
+                self._compare_settings(run)
+
+    def _compare_settings(self, run: Path) -> None:
+        """Compare the configuration with that of a resumed run.
+
+        Raises:
+            ConfigurationError: If the module or the seed differ. MLflow keeps the parameters that
+                the run had, and the optimizer its own learning rate.
+        """
+        changed = changed_settings(run, self._configuration()[0])
+        for each in changed:
+            if each.flag == "seed_everything" or each.flag.startswith("model"):
+                raise ConfigurationError(
+                    f"--ckpt_path resumes the run {run.name}, and {each}: leave {each.flag} as it "
+                    "was, or start a new run from the weights (--weights_path)"
+                )
+        if changed:
+            rank_zero_info(f"The resumed run changes: {'; '.join(map(str, changed))}")
 
     def after_fit(self) -> None:
         """Print what was reached, where it is, and which command comes next."""
@@ -274,23 +305,24 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
         with redirect_stdout(sys.stderr):  # only the answers are on the standard output
             return main(["predict", *given[1:], "--trainer.enable_progress_bar", "false"], cli)
     try:
-        cli(
-            LightningModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            seed_everything_default=1,
-            save_config_callback=TrackConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            auto_configure_optimizers=False,
-            parser_class=OneLineParser,
-            parser_kwargs={
-                "prog": "python -m rl_lightning",
-                "version": __version__,
-            },
-            args=[*with_found_configurations(given)],
-            command=shlex.join(["python", "-m", "rl_lightning", *given]),
-        )
+        with restored_sigint():
+            cli(
+                LightningModule,
+                LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                seed_everything_default=1,
+                save_config_callback=TrackConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                auto_configure_optimizers=False,
+                parser_class=OneLineParser,
+                parser_kwargs={
+                    "prog": "python -m rl_lightning",
+                    "version": __version__,
+                },
+                args=[*with_found_configurations(given)],
+                command=shlex.join(["python", "-m", "rl_lightning", *given]),
+            )
     except StoppedError as stopped:
         rank_zero_only(_print_error)(f"rl_lightning: {stopped}")
         return 128 + stopped.signum

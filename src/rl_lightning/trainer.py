@@ -3,8 +3,10 @@
 import os
 import shlex
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -127,6 +129,11 @@ def complete_flags(
     for logger in _listed(completed.get("logger")):
         if isinstance(logger, MLflowTracker):
             logger.describe(describe())
+    if completed.get("barebones") or completed.get("logger") in (False, []):
+        # Without a logger, which gives each run a folder, all runs would write into one folder.
+        name = f"{describe().name}-{uuid.uuid4().hex[:6]}"
+        root = completed.get("default_root_dir") or TRAINER_DEFAULTS["default_root_dir"]
+        completed["default_root_dir"] = str(Path(root, "untracked", name))
     given = _listed(completed.get("callbacks"))
     check_needs(given, module, data)
     added = default_callbacks(made, best_checkpoint, completed, module, data, given)

@@ -1,7 +1,7 @@
 """Base class of all modules: declarations, random streams, checkpoint state and clipping."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning import Callback, LightningModule
@@ -34,6 +34,8 @@ class Learner(LightningModule):
         algorithm: Name of the algorithm, which is part of the experiment's name.
         monitor: The metric by which the best checkpoint is chosen, with "max" or "min"; None if
             there is no best checkpoint.
+        tested_checkpoint: "last" if the metric of `monitor` does not choose the checkpoint whose
+            test is to be reported, such as a win rate that soon reaches 100%.
         takes_rounded_batches: Whether the module may train in bf16-true. Lightning rounds the
             batches to bfloat16 there.
         architecture: Hyperparameters that must be equal in a checkpoint and in the configuration
@@ -50,6 +52,7 @@ class Learner(LightningModule):
     batch_type: ClassVar[type]
     needs_whole_episodes: bool = False
     monitor: ClassVar[tuple[str, str] | None] = None
+    tested_checkpoint: ClassVar[Literal["best", "last"]] = "best"
     takes_rounded_batches: ClassVar[bool] = False
     architecture: ClassVar[tuple[str, ...]] = ()
     necessary_callbacks: ClassVar[tuple[type[NeedsCallback], ...]] = ()
