@@ -6,6 +6,7 @@ An experiment is one YAML file. Every value in it can be overridden by a flag wi
 import importlib
 import shlex
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch
 import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -200,7 +202,26 @@ class CommandLine(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Find and check the checkpoint, and continue its run."""
         self._find_checkpoint()
+        if self.subcommand == "fit":
+            self._try_optimizers()
         raise_at_sigint(f"SIGINT stopped {self.subcommand}")
+
+    def _try_optimizers(self) -> None:
+        """Make the optimizers once, before a run is created.
+
+        Raises:
+            ConfigurationError: If a constructor of torch refuses a setting. Errors of the module's
+                own code keep their traceback.
+        """
+        try:
+            self.model.configure_optimizers()
+        except (ValueError, TypeError) as error:
+            if not _refused_by_torch(error):
+                raise
+            raise ConfigurationError(
+                f"the optimizer or its schedule cannot be made ({one_line(str(error))}): change "
+                "--model.optimizer or --model.lr_scheduler"
+            ) from error
 
     def _find_checkpoint(self) -> None:
         prepare_ranks(self.trainer)
@@ -278,6 +299,14 @@ class _GtpCLI(CommandLine):
                 "alphago/self_play"
             )
         self.datamodule.serve_gtp(sys.stdin, self._answers)
+
+
+def _refused_by_torch(error: Exception) -> bool:
+    """Whether a constructor of torch.optim raised an error, or could not be called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = Path(frames[-1].filename).is_relative_to(Path(torch.optim.__file__).parent)
+    # A missing or unknown argument is raised where jsonargparse calls the class.
+    return inside or "jsonargparse" in Path(frames[-1].filename).parts
 
 
 def _class_of(path: str) -> type:
