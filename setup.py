@@ -11,6 +11,7 @@ class BuildWithConfigurations(build_py):
     """Builds the package with `rl_lightning/configs`. An editable installation has no copy."""
 
     def run(self) -> None:
+        """Copy the configurations beside the built package."""
         super().run()
         if not self.editable_mode:
             configs = Path(__file__).parent / "configs"

@@ -53,7 +53,7 @@ def test_fit_ends_on_what_was_reached_where_it_is_and_what_comes_next(trained):
     assert (run_folder(folder) / best).is_file()
     assert (run_folder(folder) / last).name == "last.ckpt"
     assert following.startswith("Next: python -m rl_lightning test --config")
-    assert following.endswith("--ckpt_path best")
+    assert following.endswith(f"--ckpt_path {place.removesuffix(':')}/{best}")
 
 
 def test_fit_writes_only_what_the_readme_names(trained):

@@ -1,6 +1,7 @@
 """Complete runs of several processes, each started as by torchrun."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -187,4 +188,4 @@ def test_a_signal_to_every_rank_ends_them_all(signum, working_folder, store, cap
     assert joined(running) == [128 + signum] * 2
     said = capfd.readouterr().err
     assert f"{signum.name} stopped the run" in said
-    assert "last.ckpt is the last checkpoint, resume from it with --ckpt_path last" in said
+    assert re.search(r"resume from the last checkpoint with --ckpt_path runs/\S+/last\.ckpt", said)

@@ -6,12 +6,14 @@ An experiment is one YAML file. Every value in it can be overridden by a flag wi
 import importlib
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch
 import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -19,7 +21,6 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from rl_lightning import __version__, datamodules, modules
 from rl_lightning.callbacks.defaults import DEFAULT_CALLBACKS
-from rl_lightning.callbacks.safeguards import StoppedError
 from rl_lightning.command_line.class_lists import import_classes, list_classes
 from rl_lightning.command_line.configurations import with_found_configurations
 from rl_lightning.compatibility.pairs import check_batch_types
@@ -32,7 +33,10 @@ from rl_lightning.lightning_adapter.messages import (
 )
 from rl_lightning.runtime.checkpoints import check_checkpoint, load_weights
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
+from rl_lightning.runtime.launchers import LauncherError
 from rl_lightning.runtime.ranks import has_several_ranks
+from rl_lightning.runtime.stopping import StoppedError, raise_at_sigint, restored_sigint
+from rl_lightning.tracking.changed_settings import changed_settings
 from rl_lightning.tracking.ending import ending
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 from rl_lightning.tracking.run_description import RunDescription, describe_run
@@ -155,12 +159,7 @@ class CommandLine(ConfiguredCLI):
 
     def describe(self) -> RunDescription:
         """The names, parameters and tags of a run of this configuration."""
-        assert self.subcommand is not None
-        parser = self._parsers[self.subcommand]
-        config, defaults = (
-            yaml.safe_load(parser.dump(each, skip_none=False, skip_validation=True))
-            for each in (self.options, parser.get_defaults())
-        )
+        config, defaults = self._configuration()
         return describe_run(
             getattr(self.model, "algorithm", type(self.model).__name__),
             getattr(self.datamodule, "task", type(self.datamodule).__name__),
@@ -169,8 +168,41 @@ class CommandLine(ConfiguredCLI):
             defaults,
         )
 
+    def _configuration(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The resolved configuration and the defaults, as in a YAML file."""
+        assert self.subcommand is not None
+        parser = self._parsers[self.subcommand]
+        config, defaults = (
+            yaml.safe_load(parser.dump(each, skip_none=False, skip_validation=True))
+            for each in (self.options, parser.get_defaults())
+        )
+        return config, defaults
+
     def after_instantiate_classes(self) -> None:
         """Find and check the checkpoint, and continue its run."""
+        self._find_checkpoint()
+        if self.subcommand == "fit":
+            self._try_optimizers()
+        raise_at_sigint(f"SIGINT stopped {self.subcommand}")
+
+    def _try_optimizers(self) -> None:
+        """Make the optimizers once, before a run is created.
+
+        Raises:
+            ConfigurationError: If a constructor of torch refuses a setting. Errors of the module's
+                own code keep their traceback.
+        """
+        try:
+            self.model.configure_optimizers()
+        except (ValueError, TypeError) as error:
+            if not _refused_by_torch(error):
+                raise
+            raise ConfigurationError(
+                f"the optimizer or its schedule cannot be made ({one_line(str(error))}): change "
+                "--model.optimizer or --model.lr_scheduler"
+            ) from error
+
+    def _find_checkpoint(self) -> None:
         prepare_trainer(self.trainer, self.model, self.datamodule, self.subcommand == "fit")
         asked = self.options.ckpt_path
         weights = self.options.get("weights_path")
@@ -183,7 +215,9 @@ class CommandLine(ConfiguredCLI):
             rank_zero_info(load_weights(Path(weights), self.model))
         trackers = [each for each in self.trainer.loggers if isinstance(each, MLflowTracker)]
         if asked in ("last", "best") and trackers:
-            asked = str(trackers[0].checkpoint(asked))
+            found = str(trackers[0].checkpoint(asked))
+            rank_zero_info(f"--ckpt_path {asked} is {found}")
+            asked = found
             self.config_init[self.subcommand]["ckpt_path"] = asked
         elif asked in ("last", "best"):
             raise ConfigurationError(
@@ -201,7 +235,26 @@ class CommandLine(ConfiguredCLI):
             return
         check_checkpoint(Path(asked), self.model)
         for tracker in trackers:
-            tracker.go_on_with(Path(asked), evaluates=self.subcommand != "fit")
+            run = tracker.go_on_with(Path(asked), evaluates=self.subcommand != "fit")
+            if run is not None and self.subcommand == "fit":
+                self._compare_settings(run)
+
+    def _compare_settings(self, run: Path) -> None:
+        """Compare the configuration with that of a resumed run.
+
+        Raises:
+            ConfigurationError: If the module or the seed differ. MLflow keeps the parameters that
+                the run had, and the optimizer its own learning rate.
+        """
+        changed = changed_settings(run, self._configuration()[0])
+        for each in changed:
+            if each.flag == "seed_everything" or each.flag.startswith("model"):
+                raise ConfigurationError(
+                    f"--ckpt_path resumes the run {run.name}, and {each}: leave {each.flag} as it "
+                    "was, or start a new run from the weights (--weights_path)"
+                )
+        if changed:
+            rank_zero_info(f"The resumed run changes: {'; '.join(map(str, changed))}")
 
     def after_fit(self) -> None:
         """Print what was reached, where it is, and which command comes next."""
@@ -224,6 +277,14 @@ class _GtpCLI(CommandLine):
                 "alphago/self_play"
             )
         self.datamodule.serve_gtp(sys.stdin, self._answers)
+
+
+def _refused_by_torch(error: Exception) -> bool:
+    """Whether a constructor of torch.optim raised an error, or could not be called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = Path(frames[-1].filename).is_relative_to(Path(torch.optim.__file__).parent)
+    # A missing or unknown argument is raised where jsonargparse calls the class.
+    return inside or "jsonargparse" in Path(frames[-1].filename).parts
 
 
 def _class_of(path: str) -> type:
@@ -252,24 +313,25 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
     for package in _LISTED.values():
         import_classes(package)
     try:
-        cli(
-            LightningModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            seed_everything_default=1,
-            save_config_callback=TrackConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            auto_configure_optimizers=False,
-            parser_class=OneLineParser,
-            parser_kwargs={
-                "prog": "python -m rl_lightning",
-                "version": __version__,
-                **{name: {"command": name} for name in CommandLine.subcommands()},
-            },
-            args=[*with_found_configurations(given)],
-            command=shlex.join(["python", "-m", "rl_lightning", *given]),
-        )
+        with restored_sigint():
+            cli(
+                LightningModule,
+                LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                seed_everything_default=1,
+                save_config_callback=TrackConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                auto_configure_optimizers=False,
+                parser_class=OneLineParser,
+                parser_kwargs={
+                    "prog": "python -m rl_lightning",
+                    "version": __version__,
+                    **{name: {"command": name} for name in CommandLine.subcommands()},
+                },
+                args=[*with_found_configurations(given)],
+                command=shlex.join(["python", "-m", "rl_lightning", *given]),
+            )
     except StoppedError as stopped:
         rank_zero_only(_print_error)(f"rl_lightning: {stopped}")
         return 128 + stopped.signum
@@ -284,7 +346,8 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
             raise
         # All ranks have the same errors in the configuration, so rank 0 prints them. After the
         # process group has started, a single rank may fail, so each rank prints its error.
-        show = _print_error if has_several_ranks() else rank_zero_only(_print_error)
+        each_rank = has_several_ranks() or isinstance(shown, LauncherError)
+        show = _print_error if each_rank else rank_zero_only(_print_error)
         show(f"rl_lightning: error: {one_line(str(shown))}")
         return 1 if isinstance(shown, RunError) else 2
     return 0

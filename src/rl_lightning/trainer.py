@@ -1,9 +1,12 @@
 """Makes Trainers with all that this package adds to Lightning's, from Python and from YAML."""
 
+import os
 import shlex
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +24,7 @@ from rl_lightning.compatibility.trainer_flags import check_strategy
 from rl_lightning.runtime.allocator import keep_freed_memory
 from rl_lightning.runtime.checkpoints import AtomicCheckpoints
 from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.launchers import check_ranks
 from rl_lightning.runtime.ranks import use_batch_scheduling
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 from rl_lightning.tracking.run_description import RunDescription, describe_run
@@ -95,7 +99,9 @@ def prepare_trainer(
     Raises:
         ConfigurationError: If the Trainer's strategy cannot be used, or if a module of another
             package does not fit.
+        LauncherError: If a launcher has started other processes than the Trainer expects.
     """
+    check_ranks(trainer, os.environ)
     # `fit` starts other processes before its first hook, in which a `Learner` checks the rest.
     check_strategy(trainer)
     # Another module has no such hook, and its later hooks come after the loggers have begun.
@@ -132,6 +138,11 @@ def complete_flags(
     for logger in _listed(completed.get("logger")):
         if isinstance(logger, MLflowTracker):
             logger.describe(describe())
+    if completed.get("barebones") or completed.get("logger") in (False, []):
+        # Without a logger, which gives each run a folder, all runs would write into one folder.
+        name = f"{describe().name}-{uuid.uuid4().hex[:6]}"
+        root = completed.get("default_root_dir") or TRAINER_DEFAULTS["default_root_dir"]
+        completed["default_root_dir"] = str(Path(root, "untracked", name))
     given = _listed(completed.get("callbacks"))
     added = default_callbacks(made, best_checkpoint, completed, module, data, given)
     completed["callbacks"] = [*given, *added, Safeguards()]

@@ -48,7 +48,7 @@ def test_a_signal_stops_the_run_and_its_message_names_the_checkpoint(
     assert main(TINY) == 128 + signum
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"rl_lightning: {name} stopped the run at update 6 and environment step")
-    last = Path(said.split(": ")[2].split(" is the last")[0])
+    last = Path(said.split("--ckpt_path ")[1].split()[0])
     assert load_plain(last)["global_step"] == 4
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
@@ -62,7 +62,7 @@ def test_a_signal_stops_a_run_that_has_a_model_checkpoint_of_the_user(
     at_update(monkeypatch, 6, lambda agent: os.kill(os.getpid(), signal.SIGINT))
     assert main([*TINY, "--trainer.callbacks", f"[{options}]"]) == 130
     said = capsys.readouterr().err.splitlines()[-1]
-    last = Path(said.split(": ")[2].split(" is the last")[0])
+    last = Path(said.split("--ckpt_path ")[1].split()[0])
     assert load_plain(last)["global_step"] == 4
     assert "Traceback" not in said
 

@@ -30,7 +30,7 @@ from rl_lightning.modules import (
 )
 from rl_lightning.networks.recurrent_attention import RAMNetworkOptions
 from rl_lightning.runtime.errors import ConfigurationError
-from rl_lightning.tracking.logged_model import onnx_program
+from rl_lightning.tracking.logged_model import CheckedForward, onnx_program
 from specs import spec
 
 TABLE = {"observation_shape": (), "observation_dtype": "int64", "num_observations": 5}
@@ -220,3 +220,32 @@ def test_a_store_that_fails_does_not_end_the_run(working_folder, store, monkeypa
     monkeypatch.setattr("mlflow.models.Model.log", lost)
     with pytest.warns(UserWarning, match=r"not logged \(ConnectionError: gone\): log it later"):
         assert main([*FIT, "--model_logger.log", "true"]) == 0
+
+
+@pytest.mark.parametrize("format", ["torch", "onnx"])
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("dqn", [[0.0, float("nan"), 0.0, 0.0], [float("inf")] * 4, [-float("inf")] * 4]),
+        ("q-learning", [5, -1, 2**40]),
+        ("dqn of bytes", []),
+    ],
+)
+def test_a_model_refuses_observations_that_cannot_be(name, refused, format, tmp_path):
+    module, inputs = made(AGENTS[name])
+    if format == "onnx":
+        onnx_program(module).save(tmp_path / "model.onnx")
+        session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+
+        def call(rows):
+            return torch.from_numpy(session.run(None, {"observations": rows.numpy()})[0])
+    else:
+        shapes = ({0: torch.export.Dim("batch")},)
+        example = (module.example_input_array,)
+        call = torch.export.export(CheckedForward(module), example, dynamic_shapes=shapes).module()
+    torch.testing.assert_close(call(inputs), module(inputs))
+    for row in refused:
+        wrong = inputs.clone()
+        wrong[-1] = torch.tensor(row).to(inputs.dtype)
+        with pytest.raises(Exception, match="observations_are_not_finite_or_out_of_range"):
+            call(wrong)

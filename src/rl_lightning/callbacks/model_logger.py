@@ -1,8 +1,9 @@
 """Logs the trained model to MLflow, and registers it."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from lightning import LightningModule, Trainer
@@ -12,14 +13,16 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.runtime.errors import ConfigurationError, one_line
 from rl_lightning.tracking.logged_model import log_model
+from rl_lightning.tracking.written_checkpoints import checkpoint_to_test
 
 
 class ModelLogger(NeedsCallback):
     """Logs the module's `forward` to MLflow as a model, if it is asked for.
 
-    It does so at the end of `fit`, with the weights of the best checkpoint, or of the last one if
-    there is no best. At the end of `test` it does so with the weights that were tested. The model
-    belongs to the run. A run that a signal or an error has stopped logs no model.
+    It does so at the end of `fit`, with the weights of the checkpoint that the module reports: the
+    best one, or the last one if there is no best or if the module says so. At the end of `test` it
+    does so with the weights that were tested. The model belongs to the run. A run that a signal or
+    an error has stopped logs no model.
 
     Args:
         log: Whether to log a model.
@@ -74,9 +77,9 @@ class ModelLogger(NeedsCallback):
             )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the model of the best or the last checkpoint."""
+        """Log the model of the checkpoint that the module reports."""
         if self.logs_model and trainer.is_global_zero:
-            self._log(trainer, pl_module, _checkpoint(trainer))
+            self._log(trainer, pl_module, checkpoint_to_test(trainer))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the model of the checkpoint that was tested."""
@@ -107,18 +110,10 @@ class ModelLogger(NeedsCallback):
         except Exception as error:
             rank_zero_warn(
                 f"the model was not logged ({type(error).__name__}: "
-                f"{one_line(str(error))[:200]}): log it later with test --ckpt_path best "
-                "--model_logger.log true"
+                f"{one_line(str(error))[:200]}): log it later with test --ckpt_path "
+                f"{os.path.relpath(checkpoint)} --model_logger.log true"
             )
 
 
 def _mlflow_logger(trainer: Trainer) -> MLFlowLogger | None:
     return next((each for each in trainer.loggers if isinstance(each, MLFlowLogger)), None)
-
-
-def _checkpoint(trainer: Trainer) -> str | None:
-    """The best checkpoint of this run, or the last one if there is no best."""
-    callbacks: list[Any] = [*trainer.checkpoint_callbacks]
-    callbacks.sort(key=lambda each: getattr(each, "monitor", None) is None)
-    paths = [getattr(each, "best_model_path", "") for each in callbacks]
-    return next((path for path in paths if path and Path(path).is_file()), None)

@@ -1,5 +1,7 @@
 """Stops runs on signals and on NaN, with one line that says why and names the last checkpoint."""
 
+import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -12,21 +14,11 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 from rl_lightning.runtime.errors import ConfigurationError, RunError
+from rl_lightning.runtime.stopping import StoppedError
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
+from rl_lightning.tracking.written_checkpoints import last_checkpoint
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class StoppedError(BaseException):
-    """A signal stopped the run. It is not an Exception, so that only the command line catches it.
-
-    Attributes:
-        signum: Number of the signal.
-    """
-
-    def __init__(self, signum: int, message: str) -> None:
-        super().__init__(message)
-        self.signum = signum
 
 
 class Safeguards(Callback):
@@ -87,7 +79,7 @@ class Safeguards(Callback):
                 raise RunError(
                     f'{type(callback).__name__} watches "{callback.monitor}", which has not been '
                     f"logged: {_checkpoint_advice(trainer)}; watch one of "
-                    f"{', '.join(trainer.callback_metrics)}"
+                    f"{', '.join(trainer.callback_metrics) or 'none, because none is logged'}"
                 )
 
     def on_exception(
@@ -173,13 +165,9 @@ def _position(trainer: Trainer) -> str:
 
 
 def _checkpoint_advice(trainer: Trainer) -> str:
-    # Without a logger, earlier runs use the same folder, so only checkpoints of this run count.
-    written = [getattr(each, "best_model_path", "") for each in trainer.checkpoint_callbacks]
-    if trainer.ckpt_path is not None:
-        written.append(str(trainer.ckpt_path))
-    found = [path for path in written if Path(path).name == "last.ckpt" and Path(path).is_file()]
-    if not found:
+    last = last_checkpoint(trainer)
+    if last is None and trainer.ckpt_path is not None and Path(trainer.ckpt_path).is_file():
+        last = Path(trainer.ckpt_path)
+    if last is None:
         return "there is no checkpoint yet, so start again"
-    tracked = any(isinstance(each, MLflowTracker) for each in trainer.loggers)
-    how = "last" if tracked else found[0]
-    return f"{found[0]} is the last checkpoint, resume from it with --ckpt_path {how}"
+    return f"resume from the last checkpoint with --ckpt_path {shlex.quote(os.path.relpath(last))}"

@@ -1,6 +1,6 @@
 """Base class of all modules: declarations, random streams and learning-rate schedules."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning import Callback
@@ -29,6 +29,8 @@ class Learner(CheckedConstructor, ClippedModule):
             other modules, datamodules and callbacks do so in their `setup`.
         monitor: The metric by which the best checkpoint is chosen, with "max" or "min"; None if
             there is no best checkpoint.
+        tested_checkpoint: "last" if the metric of `monitor` does not choose the checkpoint whose
+            test is to be reported, such as a win rate that soon reaches 100%.
         takes_rounded_batches: Whether the module may train in bf16-true. Lightning rounds the
             batches to bfloat16 there.
         architecture: Hyperparameters that must be equal in a checkpoint and in the configuration
@@ -46,6 +48,7 @@ class Learner(CheckedConstructor, ClippedModule):
     gives_td_errors: ClassVar[bool] = False
     checks_compatibility: ClassVar[bool] = True
     monitor: ClassVar[tuple[str, str] | None] = None
+    tested_checkpoint: ClassVar[Literal["best", "last"]] = "best"
     takes_rounded_batches: ClassVar[bool] = False
     architecture: ClassVar[tuple[str, ...]] = ()
     necessary_callbacks: ClassVar[tuple[type[NeedsCallback], ...]] = ()

@@ -9,7 +9,40 @@ from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
+
+_REFUSAL = "observations_are_not_finite_or_out_of_range"
+
+
+class CheckedForward(nn.Module):
+    """`forward` of a module, which fails for observations that the environment cannot give.
+
+    Shape and dtype are part of the model's signature, which MLflow enforces.
+
+    Args:
+        module: Floating-point observations must be finite, and Discrete ones in their range.
+    """
+
+    def __init__(self, module: LightningModule) -> None:
+        super().__init__()
+        self.module = module
+        environment: Any = getattr(module, "environment", {})
+        self.num_observations: int | None = environment.get("num_observations")
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """The output of the module."""
+        if self.num_observations is not None:
+            within = (observations >= 0) & (observations < self.num_observations)
+        elif observations.is_floating_point():
+            within = observations.isfinite()
+        else:
+            within = torch.ones(1, dtype=torch.bool)
+        torch._assert_async(within.all(), _REFUSAL)
+        # ONNX has no assertion, so index 1 of one element fails there.
+        refused = (~within.all()).long().reshape(1)
+        zero = torch.zeros(1).index_select(0, refused).squeeze(0)
+        outputs: Tensor = self.module(observations)
+        return outputs + zero.to(outputs.dtype)
 
 
 def log_model(
@@ -51,7 +84,7 @@ def log_model(
         options["save_as_external_data"] = False
     else:
         libraries = ["torch", "numpy"]
-        options |= {"flavor": mlflow.pytorch, "pytorch_model": module}
+        options |= {"flavor": mlflow.pytorch, "pytorch_model": CheckedForward(module)}
         options["serialization_format"] = "pt2"
     # Given explicitly, because MLflow would start a process to find them.
     options["pip_requirements"] = [
@@ -77,13 +110,20 @@ def onnx_program(module: LightningModule) -> Any:
 
     Its input is called "observations", and its output "output".
     """
-    return module.to_onnx(
+    program = torch.onnx.export(
+        CheckedForward(module).eval(),
+        (module.example_input_array,),
         dynamo=True,
         verbose=False,
         input_names=["observations"],
         output_names=["output"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
     )
+    assert program is not None
+    for node in program.model.graph:
+        if node.name == "node_index_select":  # the runtime prints the name with the error
+            node.name = _REFUSAL
+    return program
 
 
 @contextmanager

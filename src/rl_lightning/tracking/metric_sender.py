@@ -77,7 +77,7 @@ class MetricSender:
         if self.waiting:
             rank_zero_warn(
                 f"{len(self.waiting)} metric values could not be sent and are saved in "
-                f"{self._file}: resume the run (--ckpt_path last) to send them"
+                f"{self._file}: validate --ckpt_path with a checkpoint of this run sends them"
             )
 
     def _run(self) -> None:

@@ -32,6 +32,8 @@ class BoardPlayer(Learner):
         lr_scheduler: Makes the learning rate's schedule, which is stepped after every epoch.
     """
 
+    # Validation plays against the policy of the start, or measures the value network alone.
+    tested_checkpoint = "last"
     architecture: ClassVar[tuple[str, ...]] = ("environment", "num_layers", "num_filters")
 
     def __init__(

@@ -26,6 +26,7 @@ class SupervisedPolicy(Learner):
     batch_type = LabelledPositions
     takes_rounded_batches = True
     monitor = ("val/top1", "max")
+    tested_checkpoint = "last"
     architecture: ClassVar[tuple[str, ...]] = ("environment", "num_layers", "num_filters")
     counts: ClassVar[tuple[str, ...]] = ("positions_seen",)
 
