@@ -2,17 +2,19 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import optuna
 import pytest
 from mlflow import MlflowClient
 
 from rl_lightning.studies import commands
+from rl_lightning.studies.runner import GRACE
+from rl_lightning.studies.trial_table import TrialTable
 
 CONFIG = str(Path(__file__).parent.parent.parent / "configs/a2c/cartpole.yaml")
 SMALL = [
@@ -55,7 +57,15 @@ def test_seeds_trains_tests_and_goes_on_with_more_seeds(working_folder, capfd, s
     assert {each.path for each in client.list_artifacts(parent.info.run_id)} == {
         *("seeds.csv", "curves.csv", "curves.png")
     }
-    assert "95 % interval" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "2 of 2 seeds came to the end" in out
+    assert "(2 seeds)" in out
+    assert sorted(run.info.run_name for run in children) == ["seed 1", "seed 2"]
+    assert parent.info.run_name == "mine"
+    for run in (parent, *children):
+        assert run.data.tags["mlflow.user"]
+        assert run.data.tags["mlflow.source.name"]
+        assert run.data.tags["mlflow.note.content"].startswith("`python -m rl_lightning ")
     assert commands.main([*first[:-5], "3", *first[-4:]]) == 0
     client, again, children = _runs("mine")
     assert again.info.run_id == parent.info.run_id
@@ -68,20 +78,35 @@ def test_seeds_trains_tests_and_goes_on_with_more_seeds(working_folder, capfd, s
 
 def test_a_sweep_finds_the_best_values_and_says_what_comes_next(working_folder, capfd, store):
     space = "{model.optimizer.lr: {low: 1e-4, high: 1e-2, log: true}, data.num_envs: [2, 3]}"
-    given = ["sweep", *TWO_EPOCHS, "--trials", "3", "--space", space, "--name", "sweep"]
-    assert commands.main(given) == 0
+    given = ["sweep", *TWO_EPOCHS, "--space", space, "--name", "sweep", "--trials"]
+    assert commands.main([*given, "2"]) == 0
+    assert commands.main([*given, "3"]) == 0
     rows = _rows(working_folder / "runs/studies/sweep/trials.csv")
-    assert len(rows) == 3
+    assert len({row["model.optimizer.lr"] for row in rows}) == len(rows) == 3
     _, parent, children = _runs("sweep")
-    best = parent.data.params["best.model.optimizer.lr"]
+    best = parent.data.tags["best.model.optimizer.lr"]
     highest = max(float(row["score"]) for row in rows)
     assert highest in {float(row["score"]) for row in rows if row["model.optimizer.lr"] == best}
     assert parent.data.metrics["val/return"] == pytest.approx(highest)
+    assert parent.data.metrics["num_trials"] == 3
     rates = {float(run.data.params["model.optimizer.lr"]) for run in children}
     assert rates == {float(row["model.optimizer.lr"]) for row in rows}
+    for number, row in enumerate(rows):
+        lr, num_envs = float(row["model.optimizer.lr"]), row["data.num_envs"]
+        (run,) = [each for each in children if each.data.tags["trial"] == str(number)]
+        assert run.info.run_name == f"trial {number} lr {lr:.4g}, num_envs {num_envs}"
     out = capfd.readouterr().out
     assert f"--model.optimizer.lr={best}" in out
-    assert "3 trials to the end, 0 pruned or failed" in out
+    assert "3 trials: 3 to the end, 0 pruned, 0 failed" in out
+
+
+def test_trials_of_different_rollouts_have_equal_environment_steps(working_folder, store):
+    space = ["--space", "{data.rollout_length: [4, 8, 16]}", "--name", "long", "--trials", "3"]
+    assert commands.main(["sweep", *SMALL, *space, "--env_steps", "320"]) == 0
+    rows = _rows(working_folder / "runs/studies/long/trials.csv")
+    assert sorted(row["data.rollout_length"] for row in rows) == ["16", "4", "8"]
+    for row in rows:  # the end of an update may be half an update away, which has two copies
+        assert abs(int(row["steps"]) - 320) <= int(row["data.rollout_length"])
 
 
 def test_ctrl_c_ends_all_runs_and_the_same_command_goes_on(working_folder, store):
@@ -96,18 +121,93 @@ def test_ctrl_c_ends_all_runs_and_the_same_command_goes_on(working_folder, store
     _, said = started.communicate(timeout=60)
     assert started.returncode == 130, said
     assert "resume it with: python -m rl_lightning seeds" in said
-    study = optuna.load_study(study_name="stopped", storage="sqlite:///optuna.db")
-    before = [len(trial.user_attrs["curve"]) for trial in study.trials[:2]]
+    contents = {"kind": "seeds", "arguments": given[1:-4]}
+    table = TrialTable("sqlite:///studies.db", "stopped", contents)
+    before = [len(trial.curve) for trial in table.trials()]
+    assert {trial.state for trial in table.trials()} == {"stopped"}
     assert subprocess.run(command, check=True, capture_output=True).returncode == 0
-    study = optuna.load_study(study_name="stopped", storage="sqlite:///optuna.db")
-    done = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
-    assert [len(trial.user_attrs["curve"]) for trial in done] == [60, 60]
+    assert [len(trial.curve) for trial in table.trials()] == [60, 60]
+    assert {trial.state for trial in table.trials()} == {"complete"}
     assert all(0 < count < 60 for count in before)
     client, _, children = _runs("stopped")
     assert len(children) == 2, "the runs were started anew, and not resumed"
     for run in children:
         history = client.get_metric_history(run.info.run_id, "val/return")
         assert len({point.step for point in history}) == len(history) == 60
+
+
+def _wait_for(found, seconds=120):
+    until = time.monotonic() + seconds
+    while not (result := found()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return result
+
+
+def _pid_of(log):
+    """The process of a trial, which says so in its log at its start."""
+    return int(re.search(r"^process (\d+)$", log.read_text(), re.M)[1])
+
+
+def test_a_killed_run_names_the_signal_and_the_study_says_so(working_folder, store):
+    given = ["seeds", *SMALL, "--trainer.max_epochs", "100", "--seeds", "2", "--name", "killed"]
+    command = [sys.executable, "-m", "rl_lightning", *given, "--processes", "2"]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log = working_folder / "runs/studies/killed/trial-1/output.log"
+    _wait_for(lambda: log.is_file() and "epoch 2" in log.read_text())
+    os.kill(_pid_of(log), signal.SIGKILL)
+    out, err = started.communicate(timeout=200)
+    assert started.returncode == 1
+    assert "seed 2 failed: killed by SIGKILL, as the system does when memory is used up" in out
+    assert "1 of 2 seeds came to the end" in out
+    assert "Incomplete: the statistics are of 1 of 2 seeds" in out
+    assert "error: 1 of 2 runs failed" in err
+    _, parent, children = _runs("killed")
+    states = {run.info.run_name: run.info.status for run in children}
+    assert states == {"seed 1": "FINISHED", "seed 2": "FAILED"}
+    assert parent.data.metrics["num_failed"] == 1
+
+
+def test_a_study_whose_process_was_killed_is_resumed(working_folder, store):
+    given = ["seeds", *SMALL, "--trainer.max_epochs", "100", "--seeds", "2", "--name", "resumed"]
+    command = [sys.executable, "-m", "rl_lightning", *given, "--processes", "1"]
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = working_folder / "runs/studies/resumed/trial-0/output.log"
+    _wait_for(lambda: log.is_file() and "epoch 2" in log.read_text())
+    pid = _pid_of(log)
+    os.kill(pid, signal.SIGSTOP)  # it cannot end by itself, as in a crash of the machine
+    started.kill()
+    started.wait()
+    os.kill(pid, signal.SIGKILL)
+    _, parent, (child,) = _runs("resumed")
+    assert {parent.info.status, child.info.status} == {"RUNNING"}
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    _, again, children = _runs("resumed")
+    assert again.info.run_id == parent.info.run_id
+    assert child.info.run_id in {run.info.run_id for run in children}, "its run was not resumed"
+    assert {run.info.status for run in (again, *children)} == {"FINISHED"}
+    assert sorted(run.info.run_name for run in children) == ["seed 1", "seed 2"]
+
+
+def test_the_runs_of_a_killed_study_end(working_folder, store):
+    given = ["seeds", *SMALL, "--trainer.max_epochs", "9999", "--seeds", "1", "--name", "orphan"]
+    command = [sys.executable, "-m", "rl_lightning", *given, "--processes", "1"]
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = working_folder / "runs/studies/orphan/trial-0/output.log"
+    _wait_for(lambda: log.is_file() and "epoch 2" in log.read_text())
+    started.kill()
+    started.wait()
+    _wait_for(lambda: not Path(f"/proc/{_pid_of(log)}").exists(), GRACE)
+
+
+def test_a_launchers_variables_do_not_reach_the_runs(working_folder, store, monkeypatch):
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1"),
+                        ("MASTER_ADDR", "localhost"), ("SLURM_PROCID", "1"),
+                        ("SLURM_NTASKS", "2")):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-m", "rl_lightning", "seeds", *TWO_EPOCHS, "--seeds", "1"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_runs_of_several_ranks_are_trained_and_tested(working_folder, store):
@@ -128,7 +228,7 @@ def test_runs_of_several_ranks_are_trained_and_tested(working_folder, store):
         (["sweep", *SMALL, "--space", "{model.optimizr.lr: [1]}"], "optimizr"),
         (["sweep", *SMALL, "--space", "none.yaml"], "there is no file none.yaml"),
         (["seeds", "--config", "value_iteration/gridworld"], "has none"),
-        (["seeds", *SMALL, "--storage", "nonsense"], "Optuna cannot open the storage"),
+        (["seeds", *SMALL, "--storage", "nonsense"], "the storage nonsense cannot be opened"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(given, said, working_folder, capfd):

@@ -6,12 +6,12 @@ import time
 import pytest
 from optuna.pruners import MedianPruner, NopPruner
 from optuna.trial import TrialState
+from rl_lightning.studies.training import Subject
+from rl_lightning.studies.trial_process import StudyStoppedError, TrialFailedError
 
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.studies import storage
 from rl_lightning.studies.study import Plan, StudyRunner, open_study
-from rl_lightning.studies.training import Subject
-from rl_lightning.studies.trial_process import StudyStoppedError, TrialFailedError
 
 SUBJECT = Subject("a2c-CartPole-v1", "val/return", "max", 1, None, {}, {})
 

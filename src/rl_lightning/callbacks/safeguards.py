@@ -13,7 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
-from rl_lightning.runtime.errors import ConfigurationError, RunError
+from rl_lightning.runtime.errors import ConfigurationError, DivergedError, RunError
 from rl_lightning.runtime.stopping import StoppedError
 from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 from rl_lightning.tracking.written_checkpoints import last_checkpoint
@@ -110,7 +110,7 @@ class Safeguards(Callback):
     ) -> None:
         """Stop before a NaN or infinite loss changes the weights."""
         if not loss.isfinite():
-            raise RunError(
+            raise DivergedError(
                 f"the loss is {loss.item()}{_position(trainer)}, {self._reason(pl_module)}: "
                 f"{_checkpoint_advice(trainer)}; lower the learning rate or clip gradients "
                 "(trainer.gradient_clip_val)"
@@ -125,10 +125,10 @@ class Safeguards(Callback):
         does not log them again.
 
         Raises:
-            RunError: If there are any.
+            DivergedError: If there are any.
         """
         if (name := _not_finite(pl_module)) is not None:
-            raise RunError(
+            raise DivergedError(
                 f"{name} is not finite{_position(trainer)}: {_checkpoint_advice(trainer)}"
             )
         for logger in trainer.loggers:

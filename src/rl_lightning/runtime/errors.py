@@ -20,6 +20,10 @@ class RunError(RuntimeError):
     """
 
 
+class DivergedError(RunError):
+    """The loss, a weight or a statistic is NaN or infinite."""
+
+
 def one_line(message: str) -> str:
     """Join the lines of a message to one line."""
     return " ".join(message.split())

@@ -7,29 +7,26 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from uuid import uuid4
 
 from rl_lightning.lightning_adapter.messages import quieten_libraries
-from rl_lightning.runtime.errors import ConfigurationError
-from rl_lightning.studies.kind import StudyKind
+from rl_lightning.runtime.errors import ConfigurationError, RunError
 from rl_lightning.studies.parent_run import ParentRun
+from rl_lightning.studies.processes import drop_rank_variables, inspect
+from rl_lightning.studies.runner import Runner, StoppedBySignal
 from rl_lightning.studies.search_space import as_flags
 from rl_lightning.studies.seeds import Seeds
-from rl_lightning.studies.study import Plan, StudyRunner, open_study
+from rl_lightning.studies.study import Study
+from rl_lightning.studies.subject import Subject
 from rl_lightning.studies.sweep import Sweep
-from rl_lightning.studies.trial_process import TrialProcesses
+from rl_lightning.studies.trial_table import Trial, TrialTable
 
-if TYPE_CHECKING:
-    from optuna import Study
-
-    from rl_lightning.studies.training import Subject
-
-KINDS: dict[str, type[StudyKind]] = {kind.name: kind for kind in (Seeds, Sweep)}
+KINDS: dict[str, type[Study]] = {kind.name: kind for kind in (Seeds, Sweep)}
 PROGRAM = "python -m rl_lightning"
-_QUIET = ["--trainer.enable_progress_bar", "false"]
 
 
-def _parser(kind: type[StudyKind]) -> argparse.ArgumentParser:
+def _parser(kind: type[Study]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"{PROGRAM} {kind.name}",
         description=f"{kind.summary} Takes all flags of fit too, such as --config and "
@@ -43,7 +40,9 @@ def _parser(kind: type[StudyKind]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--name", help="name of the study; the name of an earlier study resumes it")
     parser.add_argument(
-        "--storage", default="sqlite:///optuna.db", help="Optuna's storage (default: %(default)s)"
+        "--storage",
+        default="sqlite:///studies.db",
+        help="database of the studies (default: %(default)s)",
     )
     return parser
 
@@ -61,55 +60,71 @@ def main(arguments: Sequence[str]) -> int:
         arguments: The command and its arguments.
     """
     quieten_libraries()
+    drop_rank_variables()
     kind, *given = arguments
     options, rest = _parser(KINDS[kind]).parse_known_args(given)
+    command = f"{PROGRAM} {shlex.join(arguments)}"
     try:
-        return _run(KINDS[kind](options, rest), f"{PROGRAM} {shlex.join(arguments)}")
-    except ConfigurationError as error:
+        return _run(KINDS[kind](options, rest), command)
+    except (ConfigurationError, RunError) as error:
         print(f"rl_lightning: error: {error}", file=sys.stderr, flush=True)
-        return 2
-
-
-def _run(kind: StudyKind, command: str) -> int:
-    options, arguments = kind.options, [*kind.arguments, *_QUIET]
-    processes = TrialProcesses()
-    subject = _check(kind, processes, arguments)
-    name = options.name or f"{subject.experiment}-{kind.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    study = open_study(name, options.storage, subject, kind.contents(), **kind.samplers())
-    parent = _parent_run(study, subject, kind.name, command)
-    folder = Path("runs", "studies", name)
-    folder.mkdir(parents=True, exist_ok=True)
-    kind.queue(study)
-    if (tests := kind.test_arguments()) is not None:
-        tests = [*tests, *_QUIET]
-    parent_id = None if parent is None else parent.run_id
-    plan = Plan(subject, arguments, tests, folder, parent_id, kind.draw)
-    at_once = options.processes or max(1, _num_cores() // (subject.num_threads or _num_cores()))
-    print(f"Study {name}: {kind.remaining(study)} runs, {at_once} at once, in {folder}")
-    try:
-        StudyRunner(study, plan, processes, _show).run(at_once, lambda: kind.remaining(study))
+        return 1 if isinstance(error, RunError) else 2
     except KeyboardInterrupt:
+        return 130
+
+
+def _run(study: Study, command: str) -> int:
+    options, subject = study.options, _check(study)
+    name = options.name or "-".join(
+        [subject.experiment, study.name, time.strftime("%Y%m%d-%H%M%S"), uuid4().hex[:4]]
+    )
+    folder = Path("runs", "studies", name)
+    study.prepare(subject, folder)
+    table = TrialTable(options.storage, name, study.contents())
+    folder.mkdir(parents=True, exist_ok=True)
+    tracked = subject.tracking_uri is not None
+    parent = ParentRun(subject, table, study.name, command) if tracked else None
+    at_once = options.processes or max(1, _num_cores() // (subject.num_threads or _num_cores()))
+    _show(f"Study {name}: {at_once} runs at once, in {folder}")
+    try:
+        Runner(table, study, parent, _show).run(at_once)
+    except StoppedBySignal as stopped:
         if parent is not None:
             parent.stop()
         again = command if options.name else f"{command} --name {name}"
         print(f"rl_lightning: stopped, resume it with: {again}", file=sys.stderr, flush=True)
-        return 130
-    print("\n".join(["", *kind.finish(study, subject, folder, parent)]))
-    return 0
+        return 128 + stopped.signum
+    return _end(study, table.trials(), parent)
 
 
-def _check(kind: StudyKind, processes: TrialProcesses, arguments: Sequence[str]) -> "Subject":
+def _check(study: Study) -> Subject:
     """Check the configuration before anything is written."""
-    flags = [each.partition("=")[0] for each in arguments]
-    if found := [flag for flag in flags if flag in kind.own_flags]:
-        raise ConfigurationError(f"{kind.name} sets {found[0]} of each run itself: leave it out")
-    subject = processes.inspect([*arguments, *as_flags(kind.example())])
+    flags = [each.partition("=")[0] for each in study.arguments]
+    if found := [flag for flag in flags if flag in study.own_flags]:
+        raise ConfigurationError(f"{study.name} sets {found[0]} of each run itself: leave it out")
+    subject = inspect(study.arguments, as_flags(study.example()))
     if subject.monitor is None:
         raise ConfigurationError(
-            f"{kind.name} compares runs by a validation metric, and this module has none: name one "
-            "with --checkpoint.monitor"
+            f"{study.name} compares runs by a validation metric, and this module has none: name "
+            "one with --checkpoint.monitor"
         )
     return subject
+
+
+def _end(study: Study, trials: Sequence[Trial], parent: ParentRun | None) -> int:
+    """Write the tables and the picture, and name what failed; returns the exit status."""
+    ending = study.write(trials)
+    failed = [trial for trial in trials if trial.state == "failed"]
+    if parent is not None:
+        all_failed = len(failed) == len(trials)
+        ending.metrics["num_failed"] = len(failed)
+        parent.finish(ending, "FAILED" if all_failed else "FINISHED")
+    _show("\n".join(["", *ending.lines, f"Table, curves and picture: {study.folder}"]))
+    for trial in failed:
+        _show(study.line(trial))
+    if failed:
+        print(f"rl_lightning: error: {len(failed)} of {len(trials)} runs failed", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _show(line: str) -> None:
@@ -120,14 +135,3 @@ def _num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _parent_run(study: "Study", subject: "Subject", kind: str, command: str) -> ParentRun | None:
-    if subject.tracking_uri is None:
-        return None
-    before = study.user_attrs.get("mlflow_run_id")
-    parent = ParentRun(subject, study.study_name, kind, command, before)
-    if before is None:
-        parent.log_parameters(subject.parameters)
-        study.set_user_attr("mlflow_run_id", parent.run_id)
-    return parent

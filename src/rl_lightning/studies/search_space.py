@@ -1,17 +1,22 @@
 """The hyperparameters that a sweep varies, and their ranges."""
 
 import json
-from collections.abc import Mapping
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 
 from rl_lightning.runtime.errors import ConfigurationError, one_line
+from rl_lightning.studies.trial_table import Trial
 
 if TYPE_CHECKING:
-    from optuna import Trial
     from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
 
 _FORMS = "write {low: 1e-4, high: 1e-1, log: true}, or a list of values"
 
@@ -74,18 +79,54 @@ def _as_choice(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 
-def suggest(trial: "Trial", space: Mapping[str, "BaseDistribution"]) -> None:
-    """Draw a value of each hyperparameter for a trial; they are `trial.params` then."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
+def draw(
+    space: Mapping[str, "BaseDistribution"],
+    trials: Sequence[Trial],
+    name: str,
+    sign: int,
+) -> dict[str, Any] | None:
+    """Draw the parameters of the next trial with Optuna's TPE sampler.
 
-    for flag, distribution in space.items():
-        given: Any = distribution
-        if isinstance(distribution, CategoricalDistribution):
-            trial.suggest_categorical(flag, distribution.choices)
-        elif isinstance(distribution, FloatDistribution):
-            trial.suggest_float(flag, given.low, given.high, step=given.step, log=given.log)
-        else:
-            trial.suggest_int(flag, given.low, given.high, step=given.step, log=given.log)
+    They depend on the name of the study and on the trials so far, and differ from those of each.
+    Running trials count as bad ones, so that two processes do not try similar values.
+
+    Args:
+        space: The ranges.
+        trials: The trials so far.
+        name: Name of the study.
+        sign: 1 if a higher score is better, else −1.
+
+    Returns:
+        Values by flag; None if every combination of a discrete space has been tried.
+    """
+    import optuna
+    from optuna.samplers import BruteForceSampler, TPESampler
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    known = [trial.parameters for trial in trials]
+    done = [_as_optuna_trial(trial, space) for trial in trials]
+    seeds = np.random.default_rng([zlib.crc32(name.encode()), len(trials)]).integers(2**31, size=10)
+    direction: Any = "maximize" if sign > 0 else "minimize"
+    samplers: list[BaseSampler] = [
+        TPESampler(multivariate=True, constant_liar=True, seed=int(seed)) for seed in seeds
+    ]
+    # TPE may propose only known values of a discrete space. This one finds what is left.
+    for sampler in (*samplers, BruteForceSampler(seed=int(seeds[0]))):
+        study = optuna.create_study(sampler=sampler, direction=direction)
+        study.add_trials(done)
+        if (drawn := study.ask({**space}).params) not in known:
+            return drawn
+    return None
+
+
+def _as_optuna_trial(trial: Trial, space: Mapping[str, "BaseDistribution"]) -> "FrozenTrial":
+    from optuna.trial import TrialState, create_trial
+
+    value = trial.result.get("value")
+    failed = TrialState.FAIL if trial.state == "failed" else TrialState.RUNNING
+    state = failed if value is None else TrialState.COMPLETE
+    return create_trial(state=state, value=value, params=trial.parameters, distributions={**space})
 
 
 def example(space: Mapping[str, "BaseDistribution"]) -> dict[str, Any]:

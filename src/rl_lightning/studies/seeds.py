@@ -1,22 +1,18 @@
 """The command `seeds`."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rl_lightning.command_line.arguments import arguments_of_test
-from rl_lightning.runtime.errors import ConfigurationError
-from rl_lightning.studies.kind import StudyKind
-from rl_lightning.studies.parent_run import ParentRun
-from rl_lightning.studies.trial_record import score_name
-
-if TYPE_CHECKING:
-    from optuna import Study, Trial
-
-    from rl_lightning.studies.training import Subject
+from rl_lightning.studies.statistics import FEWEST_FOR_INTERVAL, ScoreStatistics, score_statistics
+from rl_lightning.studies.study import CHECKPOINTS, Ending, Study
+from rl_lightning.studies.subject import Subject
+from rl_lightning.studies.trial_table import Trial
 
 
-class Seeds(StudyKind):
+class Seeds(Study):
     """One configuration with several seeds. The last and the best checkpoints are tested."""
 
     name = "seeds"
@@ -35,71 +31,91 @@ class Seeds(StudyKind):
             "--test_episodes", **number, help="episodes of each test (default: data.eval_episodes)"
         )
 
-    def samplers(self) -> dict[str, Any]:
-        """No pruner, and a sampler that draws nothing, because all seeds are given."""
-        from optuna.pruners import NopPruner
-        from optuna.samplers import RandomSampler
+    def prepare(self, subject: Subject, folder: Path) -> None:
+        """Set the arguments of `test`: those of `fit` that it has too, and the episodes."""
+        super().prepare(subject, folder)
+        episodes = self.options.test_episodes
+        more = [] if episodes is None else [f"--data.eval_episodes={episodes}"]
+        self.test = [*arguments_of_test(self.arguments), *more]
 
-        return {"sampler": RandomSampler(), "pruner": NopPruner()}
-
-    def queue(self, study: "Study") -> None:
-        """Queue the seeds that the study does not have yet."""
-        from optuna.trial import TrialState
-
-        counted = [TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING]
-        trials = study.get_trials(deepcopy=False, states=counted)
-        known = {trial.user_attrs.get("seed") for trial in trials}
+    def propose(self, trials: Sequence[Trial]) -> dict[str, Any] | None:
+        """The next seed that the study does not have."""
+        known = {trial.parameters["seed_everything"] for trial in trials}
         first = self.options.first_seed
         for seed in range(first, first + self.options.seeds):
             if seed not in known:
-                study.enqueue_trial({"seed_everything": seed}, user_attrs={"seed": seed})
+                return {"seed_everything": seed}
+        return None
 
-    def draw(self, trial: "Trial") -> None:
-        """Take the seed of a queued trial."""
-        from optuna import TrialPruned
-
-        if "seed" not in trial.user_attrs:
-            raise TrialPruned  # another machine has taken the last seed
-        trial.suggest_int("seed_everything", 0, 2**31 - 1)
-
-    def remaining(self, study: "Study") -> int:
-        """The number of queued trials."""
-        from optuna.trial import TrialState
-
-        return len(study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
-
-    def test_arguments(self) -> list[str]:
-        """Those of `fit` that `test` has too, and the number of episodes."""
-        kept = arguments_of_test(self.arguments)
-        episodes = self.options.test_episodes
-        return kept if episodes is None else [*kept, f"--data.eval_episodes={episodes}"]
-
-    def finish(
-        self, study: "Study", subject: "Subject", folder: Path, parent: ParentRun | None
-    ) -> list[str]:
+    def write(self, trials: Sequence[Trial]) -> Ending:
         """Write a row for each seed, and the statistics over all seeds."""
-        from optuna.trial import TrialState
-
         from rl_lightning.studies import report
 
-        trials = study.get_trials(states=[TrialState.COMPLETE])
-        if not trials:
-            raise ConfigurationError(f"all runs failed: see the .log files in {folder}")
-        score = score_name(subject)
-        files = [folder / name for name in ("seeds.csv", "curves.csv", "curves.png")]
+        trials = sorted(trials, key=lambda trial: trial.parameters["seed_everything"])
+        files = [self.folder / name for name in ("seeds.csv", "curves.csv", "curves.png")]
         report.write_rows(files[0], trials)
         report.write_curves(files[1], trials)
-        report.draw_seeds(files[2], trials, subject.experiment, str(subject.monitor))
-        statistics = report.seed_statistics(trials, score)
-        if parent is not None:
-            metrics = {
-                f"{kind}/{score}_{name}": value
-                for kind, each in statistics.items()
-                for name, value in each._asdict().items()
-            }
-            parent.finish({**metrics, "num_seeds": len(trials)}, files)
-        return [
-            f"{len(trials)} seeds",
-            *report.statistics_table(statistics, score),
-            f"Table, curves and picture: {folder}",
-        ]
+        curves = [trial.curve for trial in trials if trial.curve]
+        report.draw_seeds(files[2], curves, self.subject.experiment, str(self.subject.monitor))
+        ended = sum(trial.state == "complete" for trial in trials)
+        scores, worst = scores_of(trials, self.score, self.sign)
+        statistics = {kind: score_statistics(each) for kind, each in scores.items()}
+        counted = max(map(len, scores.values()), default=0)
+        lines = [f"{ended} of {len(trials)} seeds came to the end"]
+        if worst is not None:
+            lines.append(
+                f"{counted - ended} diverged, and count as the worst score of all runs: {worst:.4g}"
+            )
+        if counted < len(trials):
+            lines.append(f"Incomplete: the statistics are of {counted} of {len(trials)} seeds")
+        lines += statistics_table(statistics, scores, self.score)
+        metrics = {
+            f"{kind}/{self.score}_{name}": value
+            for kind, each in statistics.items()
+            for name, value in each._asdict().items()
+        }
+        return Ending(lines, files, {**metrics, "num_seeds": counted}, {})
+
+
+def scores_of(
+    trials: Sequence[Trial], score: str, sign: int
+) -> tuple[dict[str, list[float]], float | None]:
+    """The test scores of the checkpoints "last" and "best", each with one score for each seed.
+
+    A seed that diverged has no test. It counts as the worst score that any validation or test of
+    the study has, because the statistics would be too high without it. A seed that failed
+    otherwise, as by a full disk, says nothing about the algorithm, and is left out.
+
+    Args:
+        trials: All trials.
+        score: Name of the score.
+        sign: 1 if a higher score is better, else −1.
+
+    Returns:
+        The scores, and the worst score; None if no seed diverged or there is no score.
+    """
+    ended = [trial.result for trial in trials if trial.state == "complete"]
+    kinds = [kind for kind in CHECKPOINTS if ended and all(kind in each for each in ended)]
+    scores = {kind: [each[kind][score] for each in ended] for kind in kinds}
+    known = [value for trial in trials for _, value, _ in trial.curve if value == value]
+    known += [value for each in scores.values() for value in each]
+    diverged = sum(trial.result.get("diverged", False) for trial in trials)
+    if not diverged or not known:
+        return scores, None
+    worst = min(known, key=lambda value: sign * value)
+    return {kind: each + [worst] * diverged for kind, each in scores.items()}, worst
+
+
+def statistics_table(
+    statistics: dict[str, ScoreStatistics], scores: dict[str, list[float]], score: str
+) -> list[str]:
+    """The lines of a table with a row for each checkpoint."""
+    counted = max(map(len, scores.values()), default=0)
+    few = counted < FEWEST_FOR_INTERVAL
+    last = "values" if few else "95 % interval of the IQM"
+    lines = [f"{'test/' + score:<14}{'mean':>10}{'IQM':>10}    {last} ({counted} seeds)"]
+    for kind, (mean, iqm, low, high) in statistics.items():
+        values = ", ".join(f"{value:.4g}" for value in scores[kind])
+        shown = values if few else f"{low:.4g} to {high:.4g}"
+        lines.append(f"{kind:<14}{mean:>10.4g}{iqm:>10.4g}    {shown}")
+    return lines

@@ -4,21 +4,23 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import median
+from typing import Any
 
 from rl_lightning.runtime.errors import ConfigurationError
-from rl_lightning.studies.kind import StudyKind
-from rl_lightning.studies.parent_run import ParentRun
-from rl_lightning.studies.search_space import as_flags, example, read_search_space, suggest
+from rl_lightning.studies.search_space import as_flags, draw, example, read_search_space
+from rl_lightning.studies.study import Ending, Study
+from rl_lightning.studies.subject import Subject
+from rl_lightning.studies.trial_table import Trial, short_value
 
-if TYPE_CHECKING:
-    from optuna import Study, Trial
-
-    from rl_lightning.studies.training import Subject
+Curve = Sequence[Sequence[float]]
 
 
-class Sweep(StudyKind):
-    """One configuration with hyperparameters that Optuna draws from a search space."""
+class Sweep(Study):
+    """One configuration with hyperparameters that Optuna draws from a search space.
+
+    All trials have the same number of environment steps, and are compared at equal numbers.
+    """
 
     name = "sweep"
     summary = "Search for hyperparameters of a configuration with Optuna."
@@ -29,70 +31,114 @@ class Sweep(StudyKind):
 
     @staticmethod
     def add_options(parser: argparse.ArgumentParser, number: dict[str, Any]) -> None:
-        """Add the search space and the number of trials."""
+        """Add the search space, the number of trials and their environment steps."""
         parser.add_argument("--space", required=True, help="YAML file, or YAML text, with ranges")
         parser.add_argument("--trials", default=20, **number, help="number (default: 20)")
+        parser.add_argument(
+            "--env_steps",
+            **number,
+            help="environment steps of each trial (default: those of the configuration as written)",
+        )
 
     def example(self) -> dict[str, Any]:
         """One value of each range."""
         return example(self.space)
 
     def contents(self) -> dict[str, Any]:
-        """The search space too."""
-        return {**super().contents(), "space": str(self.space)}
+        """The search space and the given environment steps too."""
+        space = {flag: str(each) for flag, each in self.space.items()}
+        return {**super().contents(), "space": space, "env_steps": self.options.env_steps}
 
-    def samplers(self) -> dict[str, Any]:
-        """TPE, and a pruner that compares a trial with the median of the others."""
-        from optuna.pruners import MedianPruner
-        from optuna.samplers import TPESampler
+    def prepare(self, subject: Subject, folder: Path) -> None:
+        """Set the environment steps of each trial."""
+        super().prepare(subject, folder)
+        given = self.options.env_steps
+        self.env_steps = given or subject.env_steps if subject.counts_env_steps else None
+        if given is not None and self.env_steps is None:
+            raise ConfigurationError(
+                f"--env_steps is {given}, and this datamodule has no environment steps: leave it "
+                "out, and the trials have equal epochs"
+            )
+        if subject.counts_env_steps and self.env_steps is None:
+            raise ConfigurationError(
+                "sweep gives each trial the same number of environment steps, and the "
+                "configuration does not fix one: give --env_steps"
+            )
 
-        # Running trials count as bad ones, so that two processes do not try the same values.
-        sampler = TPESampler(multivariate=True, constant_liar=True, seed=1)
-        return {"sampler": sampler, "pruner": MedianPruner(n_startup_trials=5, n_warmup_steps=2)}
+    def propose(self, trials: Sequence[Trial]) -> dict[str, Any] | None:
+        """Draw the next trial."""
+        if len(trials) >= self.options.trials:
+            return None
+        return draw(self.space, trials, self.folder.name, self.sign)
 
-    def draw(self, trial: "Trial") -> None:
-        """Draw a value from each range."""
-        suggest(trial, self.space)
+    def is_hopeless(self, trial: Trial, trials: Sequence[Trial]) -> bool:
+        """Whether the best score so far is below the median of the other trials."""
+        others = [each.curve for each in trials if each.number != trial.number and each.curve]
+        return is_below_median(trial.curve, others, self.sign)
 
-    def remaining(self, study: "Study") -> int:
-        """The number of trials that the study does not have yet."""
-        from optuna.trial import TrialState
-
-        # An interrupted trial has failed without an error, and another trial resumes it.
-        counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-        known = [
-            trial
-            for trial in study.get_trials(deepcopy=False)
-            if trial.state in counted or "error" in trial.user_attrs
-        ]
-        return max(0, int(self.options.trials) - len(known))
-
-    def finish(
-        self, study: "Study", subject: "Subject", folder: Path, parent: ParentRun | None
-    ) -> list[str]:
+    def write(self, trials: Sequence[Trial]) -> Ending:
         """Write a row for each trial, and name the best ones and the next command."""
-        from optuna.trial import TrialState
-
         from rl_lightning.studies import report
 
-        trials = [each for each in study.get_trials() if each.state.is_finished() and each.params]
-        ended = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        if not ended:
-            raise ConfigurationError(f"no trial came to its end: see the .log files in {folder}")
-        ended.sort(key=lambda trial: trial.value or 0.0, reverse=subject.mode == "max")
-        best = ended[0]
-        files = [folder / name for name in ("trials.csv", "curves.csv", "sweep.png")]
+        ended = [trial for trial in trials if trial.state == "complete"]
+        ended.sort(key=lambda trial: trial.result["value"], reverse=self.sign > 0)
+        files = [self.folder / name for name in ("trials.csv", "curves.csv", "sweep.png")]
         report.write_rows(files[0], trials)
         report.write_curves(files[1], trials)
-        report.draw_sweep(files[2], trials, best, subject.experiment, str(subject.monitor))
-        if parent is not None:
-            parent.log_parameters({f"best.{key}": str(v) for key, v in best.params.items()})
-            reached = {str(subject.monitor): best.value or 0.0, "num_trials": len(trials)}
-            parent.finish(reached, files)
-        again = shlex.join([*self.arguments, *as_flags(best.params)])
-        return [
-            f"{subject.monitor} at the end",
-            *report.trials_table(trials, ended),
-            f"Table, curves and picture: {folder}",
+        if not ended:
+            return Ending([], files[:2], {}, {})
+        best, monitor = ended[0], str(self.subject.monitor)
+        report.draw_sweep(files[2], trials, best, self.space, self.subject.experiment, monitor)
+        pruned = sum(trial.state == "pruned" for trial in trials)
+        again = shlex.join([*self.arguments, *as_flags(best.parameters)])
+        budget = f" after {self.env_steps:,} environment steps" if self.env_steps else ""
+        lines = [
+            f"{monitor}{budget}",
+            *_table(ended[:5]),
+            f"{len(trials)} trials: {len(ended)} to the end, {pruned} pruned, "
+            f"{len(trials) - len(ended) - pruned} failed",
             f"Next, other seeds: python -m rl_lightning seeds --first_seed 101 {again}",
         ]
+        if len(trials) < self.options.trials:
+            lines.insert(-1, "There are no more combinations of these values")
+        tags = {f"best.{flag}": str(value) for flag, value in best.parameters.items()}
+        metrics = {monitor: best.result["value"], "num_trials": len(trials)}
+        return Ending(lines, files, metrics, tags)
+
+
+def is_below_median(curve: Curve, others: Sequence[Curve], sign: int, startup: int = 5) -> bool:
+    """Whether a run's best score is below the median of the others' after as many env steps.
+
+    No run is stopped in the first tenth of the steps, or before `startup` other runs have come as
+    far.
+
+    Args:
+        curve: [step, score, seconds] of each validation of the run.
+        others: The curves of the other runs.
+        sign: 1 if a higher score is better, else −1.
+        startup: Number of other runs.
+
+    Source: Golovin et al. 2017, "Google Vizier", section 3.2.2 (median stopping rule).
+    """
+    if not curve or not others:
+        return False
+    step = curve[-1][0]
+    reached = [each for each in others if each[-1][0] >= step and each[0][0] <= step]
+    longest = max(each[-1][0] for each in others)
+    if len(reached) < startup or step < longest / 10:
+        return False
+
+    def best(points: Curve) -> float:
+        return max(sign * score for at, score, _ in points if at <= step)
+
+    return best(curve) < median(best(each) for each in reached)
+
+
+def _table(trials: Sequence[Trial]) -> list[str]:
+    rows = [
+        [f"{trial.result['value']:.4g}", *map(short_value, trial.parameters.values())]
+        for trial in trials
+    ]
+    rows.insert(0, ["score", *trials[0].parameters])
+    widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
+    return ["".join(map(str.rjust, row, widths)) for row in rows]

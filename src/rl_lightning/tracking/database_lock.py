@@ -1,26 +1,39 @@
-"""A lock for databases in local files."""
+"""A lock for the creation of tables, which databases do not let two processes do at once."""
 
 import tempfile
 import zlib
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+# Number of the advisory lock of PostgreSQL.
+_LOCK_NUMBER = zlib.crc32(b"rl_lightning")
 
 
-def database_lock(address: str) -> AbstractContextManager[Any]:
-    """A lock that one thread of all processes of this machine has at a time.
+@contextmanager
+def database_lock(address: str) -> Iterator[None]:
+    """A lock that one process of all that use a database has at a time.
 
-    SQLite has no SELECT … FOR UPDATE, and MLflow and Optuna create their tables without a lock.
+    It is free again when its process dies.
 
     Args:
-        address: SQLAlchemy's address. A database that is not a SQLite file needs no lock, and has
-            none.
+        address: SQLAlchemy's address. For SQLite it is a file lock, and for PostgreSQL the server's
+            advisory lock, which processes on other machines wait for too. Others have no lock.
     """
-    from filelock import FileLock
+    if address.startswith("sqlite:///"):
+        from filelock import FileLock
 
-    if not address.startswith("sqlite:///"):
-        return nullcontext()
-    file = Path(address.removeprefix("sqlite:///")).absolute()
-    # It is not beside the database, where it would be one more file that a user asks about.
-    name = f"rl_lightning-{zlib.crc32(str(file).encode()):08x}.lock"
-    return FileLock(Path(tempfile.gettempdir(), name))
+        file = Path(address.removeprefix("sqlite:///")).absolute()
+        # It is not beside the database, where it would be one more file that a user asks about.
+        name = f"rl_lightning-{zlib.crc32(str(file).encode()):08x}.lock"
+        with FileLock(Path(tempfile.gettempdir(), name)):
+            yield
+    elif address.startswith("postgresql"):
+        from sqlalchemy import NullPool, create_engine, func, select
+
+        engine = create_engine(address, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        with engine.connect() as connection:
+            connection.execute(select(func.pg_advisory_lock(_LOCK_NUMBER)))
+            yield  # the end of the connection gives the lock back
+    else:
+        yield

@@ -28,7 +28,11 @@ def open_store(uri: str, experiment: str, artifact_location: str | None = None) 
         with database_lock(uri):
             client = MlflowClient(uri)
             if client.get_experiment_by_name(experiment) is None:
-                client.create_experiment(experiment, artifact_location)
+                try:
+                    client.create_experiment(experiment, artifact_location)
+                except MlflowException:  # another process may have been faster
+                    if client.get_experiment_by_name(experiment) is None:
+                        raise
         return client
     except (MlflowException, OSError) as error:
         raise ConfigurationError(
