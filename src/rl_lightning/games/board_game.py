@@ -141,7 +141,7 @@ class BoardGame:
             black=np.zeros(size, np.bool_),
         )
         for row, state in enumerate(states):
-            black, white = np.asarray(state.observation_tensor()[: 2 * points]).reshape(2, -1)
+            black, white = np.asarray(state.observation_tensor(0)[: 2 * points]).reshape(2, -1)
             positions.black[row] = state.current_player() == 0
             positions.stones[row] = black - white if positions.black[row] else white - black
             positions.legal[row, state.legal_actions()[:-1]] = True  # the last is the pass
@@ -186,6 +186,11 @@ def _load(name: str) -> Any:
     if suits and short != "connect_four":
         points = math.prod(rules.observation_tensor_shape()[1:])
         suits = rules.num_distinct_actions() in (points, points + 1)
+    if suits and rules.get_parameters().get("handicap"):
+        raise ConfigurationError(
+            f"{name} has handicap stones, which games here do not have: leave handicap out; the "
+            "engine of `gtp` places them by fixed_handicap"
+        )
     if not suits:
         raise ConfigurationError(
             f"{name} is not a board game for two in which each action is a point of the board: "

@@ -52,12 +52,12 @@ def encode(positions: GoPositions, board_size: int) -> Array:
     """
     size = len(positions.stones)
     planes = np.zeros((size, NUM_PLANES, board_size**2), np.bool_)
-    _kernel()(*positions, _neighbours(board_size), planes)
+    _kernel()(*positions, neighbours_of(board_size), planes)
     return planes.reshape(size, NUM_PLANES, board_size, board_size)
 
 
 @lru_cache
-def _neighbours(board_size: int) -> Array:
+def neighbours_of(board_size: int) -> Array:
     """The neighbours [P, 4] of each point; -1 beyond the edge."""
     rows, columns = np.divmod(np.arange(board_size**2), board_size)
     found = np.full((board_size**2, 4), -1, np.int64)
