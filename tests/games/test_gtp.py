@@ -223,6 +223,12 @@ def test_every_exception_is_an_answer_and_changes_nothing():
     assert game.moves == [(0, 0)]
 
 
+def test_a_move_can_be_asked_for_without_being_played():
+    game = engine()
+    assert game.answer("reg_genmove b") == game.answer("reg_genmove w") == "= A1\n\n"
+    assert game.moves == []
+
+
 def test_an_illegal_move_of_the_player_is_an_answer():
     game = engine(player=lambda states: [0 for _ in states])
     assert game.answer("genmove b") == "= A1\n\n"

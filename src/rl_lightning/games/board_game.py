@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_lightning.experience import EnvironmentSpec
-from rl_lightning.games.go_planes import NUM_PLANES, GoPositions, encode
+from rl_lightning.games.go import encode
+from rl_lightning.games.go_planes import NUM_PLANES, GoPositions
 from rl_lightning.runtime.errors import ConfigurationError, import_extra, one_line
 
 Array = npt.NDArray[Any]
@@ -141,7 +142,7 @@ class BoardGame:
             black=np.zeros(size, np.bool_),
         )
         for row, state in enumerate(states):
-            black, white = np.asarray(state.observation_tensor(0)[: 2 * points]).reshape(2, -1)
+            black, white = np.asarray(state.observation_tensor()[: 2 * points]).reshape(2, -1)
             positions.black[row] = state.current_player() == 0
             positions.stones[row] = black - white if positions.black[row] else white - black
             positions.legal[row, state.legal_actions()[:-1]] = True  # the last is the pass
