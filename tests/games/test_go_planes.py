@@ -6,9 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from rl_lightning.games import go
 from rl_lightning.games import go_planes as planes
 from rl_lightning.games.board_game import BoardGame
-from rl_lightning.games.go_planes import GoPositions, encode
+from rl_lightning.games.go import encode
+from rl_lightning.games.go_planes import GoPositions
 from rl_lightning.runtime.errors import ConfigurationError
 
 
@@ -159,6 +161,6 @@ def test_a_batch_equals_its_rows():
 
 def test_without_numba_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    planes._kernel.cache_clear()
+    go.compiled.cache_clear()
     with pytest.raises(ConfigurationError, match=r"pip install 'rl_lightning\[go\]'"):
         encode(by_hand("... ... ..."), 3)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rl_lightning.games.board_game import BoardGame
-from rl_lightning.games.go_planes import encode
+from rl_lightning.games.go import encode
 from rl_lightning.games.symmetries import symmetries, turn
 
 

@@ -233,15 +233,6 @@ def test_rollouts_of_go_do_not_fill_own_eyes(passes):
     assert not state.is_terminal()
 
 
-def test_rollouts_of_go_end_by_two_passes():
-    game = BoardGame("go(board_size=5,komi=0.5)")
-    ends = []
-    game.outcome = lambda state, player: ends.append(game.ending(state)) or 0.0
-    random_rollout(game, np.random.default_rng(0))([game.start() for _ in range(50)])
-    assert len(ends) == 50
-    assert ends.count("rules") > 40
-
-
 def test_with_exact_values_it_loses_no_game_against_the_perfect_player():
     game, rng = BoardGame("tic_tac_toe"), np.random.default_rng(0)
     value_of = minimax_values(game)

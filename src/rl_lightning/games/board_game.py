@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_lightning.experience import EnvironmentSpec
-from rl_lightning.games.go_planes import NUM_PLANES, GoPositions, encode
+from rl_lightning.games.go import encode
+from rl_lightning.games.go_planes import NUM_PLANES, GoPositions
 from rl_lightning.runtime.errors import ConfigurationError, import_extra, one_line
 
 Array = npt.NDArray[Any]
@@ -186,6 +187,11 @@ def _load(name: str) -> Any:
     if suits and short != "connect_four":
         points = math.prod(rules.observation_tensor_shape()[1:])
         suits = rules.num_distinct_actions() in (points, points + 1)
+    if suits and rules.get_parameters().get("handicap"):
+        raise ConfigurationError(
+            f"{name} has handicap stones, which games here do not have: leave handicap out; the "
+            "engine of `gtp` places them by fixed_handicap"
+        )
     if not suits:
         raise ConfigurationError(
             f"{name} is not a board game for two in which each action is a point of the board: "

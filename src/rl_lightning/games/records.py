@@ -110,7 +110,7 @@ def parse_record(content: bytes, board_size: int) -> Record | str:
                 continue
             if colour != "bw"[len(moves) % 2]:
                 return "in which the players do not take turns"
-            moves.append(board_size**2 if point is None else point[0] * board_size + point[1])
+            moves.append(_action(point, board_size))
         result = root.get("RE") if root.has_property("RE") else ""
         winner = parsed.get_winner()
     except (ValueError, KeyError):
@@ -120,6 +120,48 @@ def parse_record(content: bytes, board_size: int) -> Record | str:
     if not moves:
         return "without moves"
     return Record(tuple(moves), {"b": 1.0, "w": -1.0, None: 0.0}[winner])
+
+
+def _action(point: tuple[int, int] | None, board_size: int) -> int:
+    """The action for sgfmill's row and column; None is a pass."""
+    return board_size**2 if point is None else point[0] * board_size + point[1]
+
+
+class SgfGame(NamedTuple):
+    """One game of Go of an SGF file, in which a colour may move twice in a row."""
+
+    handicap: tuple[int, ...]  # Black's stones at the start
+    moves: tuple[tuple[int, int], ...]  # player and action
+    komi: float
+
+
+def read_game(content: bytes, board_size: int) -> SgfGame | str:
+    """Read the moves of an SGF file, whatever its result.
+
+    Returns:
+        The game, or the reason for which it cannot be read.
+    """
+    sgf = import_extra("sgfmill.sgf", "SGF files need sgfmill", "go")
+    try:
+        parsed = sgf.Sgf_game.from_bytes(content)
+        if parsed.get_size() != board_size:
+            return "on another board"
+        nodes, komi = parsed.get_main_sequence(), float(parsed.get_komi())
+        black, *others = parsed.get_root().get_setup_stones()
+        if any(others) or any(node.has_setup_stones() for node in nodes[1:]):
+            return "with set-up stones that are no handicap"
+        moves = [node.get_move() for node in nodes]
+    except (ValueError, KeyError):
+        return "not in the format of SGF"
+    return SgfGame(
+        tuple(row * board_size + column for row, column in sorted(black)),
+        tuple(
+            ("bw".index(colour), _action(point, board_size))
+            for colour, point in moves
+            if colour is not None
+        ),
+        komi,
+    )
 
 
 def replay(game: BoardGame, records: Sequence[Record], with_passes: bool) -> list[ExpertPositions]:

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from rl_lightning.games.board_game import BoardGame, State
-from rl_lightning.games.network_player import own_eyes, playable_actions
+from rl_lightning.games.go import compiled
+from rl_lightning.games.network_player import playable_actions
 
 Array = npt.NDArray[Any]
 
 # Priors [N, A] and values [N] for the players to move, of positions that are not final.
 Evaluator = Callable[[Sequence[State]], tuple[Array, Array]]
-# Results [N] for player 0 of playing positions to their end.
+# Results [N] for player 0 of playing positions, which are not final, to their end.
 Rollout = Callable[[Sequence[State]], Array]
 
 
@@ -60,50 +61,60 @@ def network_evaluator(
     return evaluate
 
 
-def random_rollout(game: BoardGame, generator: np.random.Generator) -> Rollout:
+def random_rollout(game: BoardGame, generator: np.random.Generator, number: int = 1) -> Rollout:
     """Play each position to its end with random moves.
 
     In Go no player fills an own eye, because this kills living groups, and a player passes only if
-    no other move is left. In other games with a pass, a player passes only if no other move is
-    legal.
+    no other move is left. A repeated position does not end a rollout of Go, as it ends a game. In
+    other games with a pass, a player passes only if no other move is legal.
+
+    Args:
+        game: The game.
+        generator: Draws the moves.
+        number: Rollouts of each position, whose results are averaged.
     """
     if game.is_go:
-        return _go_rollout(game, generator)
+        return _go_rollout(game, generator, number)
+
+    def result_of(state: State) -> float:
+        draws = generator.random(game.rules.max_game_length() + 1)
+        for draw in draws:
+            if state.is_terminal():
+                break
+            legal = state.legal_actions()
+            if game.has_pass and len(legal) > 1 and legal[-1] == game.num_points:
+                legal = legal[:-1]
+            state.apply_action(legal[int(draw * len(legal))])
+        return game.outcome(state, 0)
 
     def roll_out(states: Sequence[State]) -> Array:
-        results = np.empty(len(states))
-        for index, state in enumerate(states):
-            here = state.clone()
-            draws = generator.random(game.rules.max_game_length() + 1)
-            for draw in draws:
-                if here.is_terminal():
-                    break
-                legal = here.legal_actions()
-                if game.has_pass and len(legal) > 1 and legal[-1] == game.num_points:
-                    legal = legal[:-1]
-                here.apply_action(legal[int(draw * len(legal))])
-            results[index] = game.outcome(here, 0)
-        return results
+        return np.array(
+            [sum(result_of(state.clone()) for _ in range(number)) / number for state in states]
+        )
 
     return roll_out
 
 
-def _go_rollout(game: BoardGame, generator: np.random.Generator) -> Rollout:
-    """Rollouts of Go in lock-step, because eyes are found in all positions at once."""
+def _go_rollout(game: BoardGame, generator: np.random.Generator, number: int) -> Rollout:
+    """Compiled rollouts of Go. Komi and length of a game are those of its state."""
 
     def roll_out(states: Sequence[State]) -> Array:
-        ends = [state.clone() for state in states]
-        playing = [state for state in ends if not state.is_terminal()]
-        while playing:
-            stones, _, legal, _ = game.pack(playing)
-            board = stones.reshape(-1, *game.board_shape)
-            eyes = own_eyes(board == 1, board == -1).reshape(legal.shape)
-            draws = generator.random(legal.shape) * (legal & ~eyes)
-            # A row without a draw above 0 has no playable point, so the player passes.
-            actions = np.where(draws.any(1), draws.argmax(1), game.num_points)
-            for state, action in zip(playing, actions, strict=True):
-                state.apply_action(int(action))
-            playing = [state for state in playing if not state.is_terminal()]
-        return np.array([game.outcome(state, 0) for state in ends])
+        stones, _, legal, black = game.pack(states)
+        histories = [state.history() for state in states]
+        rules = [state.get_game().get_parameters() for state in states]
+        longest = np.array([each["max_game_length"] for each in rules])
+        signs = np.where(black, 1.0, -1.0)
+        results = np.empty((len(states), number))
+        compiled("go_rollouts").roll_out(
+            stones,
+            legal,
+            np.array([moves[-1:] == [game.num_points] for moves in histories], np.int64),
+            longest - [len(moves) for moves in histories],
+            signs * [each["komi"] for each in rules],
+            game.board_shape[0],
+            generator.integers(2**64, size=results.shape, dtype=np.uint64),
+            results,
+        )
+        return signs * results.mean(1)
 
     return roll_out

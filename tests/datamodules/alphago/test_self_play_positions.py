@@ -106,7 +106,7 @@ def test_planes_turn_as_the_board_does(k):
     for _ in range(12):
         game.play(state, int(rng.choice(state.legal_actions()[:-1])))
     positions = game.pack([state])
-    from rl_lightning.games.go_planes import encode
+    from rl_lightning.games.go import encode
 
     other, _ = turn(positions, np.zeros(1, np.int64), 5, np.array([k]))
     found = turn_planes(torch.from_numpy(encode(positions, 5)), np.array([k]))

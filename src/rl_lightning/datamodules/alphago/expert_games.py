@@ -16,7 +16,8 @@ from rl_lightning.datamodules.source import (
 )
 from rl_lightning.experience import LabelledPositions
 from rl_lightning.games.board_game import BoardGame
-from rl_lightning.games.go_planes import GoPositions, encode
+from rl_lightning.games.go import encode
+from rl_lightning.games.go_planes import GoPositions
 from rl_lightning.games.records import ExpertPositions, Record, join_positions, read_records, replay
 from rl_lightning.games.symmetries import turn
 from rl_lightning.runtime.errors import ConfigurationError
