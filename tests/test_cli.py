@@ -221,6 +221,8 @@ def test_every_configuration_round_trips(config, tmp_path, capsys):
         ("--data.num_env 3", "Option 'num_env' is not accepted: did you mean num_envs"),
         ("--target_network.taau 1", "did you mean target_network.tau"),
         ("--model.optimizer.lr banana", "lr: Expected a value of type float"),
+        ("--model.optimizer.lr -1", "optimizer of DQN cannot be made: Invalid learning rate: -1.0"),
+        ("--model.epsilon_start 2", "epsilon_start is 2.0: choose it in [0, 1]"),
         ("--model.hidden_sizes [0]", "hidden_sizes are [0]"),
         ("--model.loss hubber", "loss: Expected a typing.Literal['squared', 'huber']"),
         ("--model.network nature", "use network mlp"),

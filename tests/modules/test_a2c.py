@@ -117,6 +117,14 @@ def test_the_losses_by_hand(environment: EnvironmentSpec, shared_body: bool) -> 
         torch.testing.assert_close(actual, torch.cat(parts).mean())
 
 
+def test_no_gradient_reaches_the_critic_through_the_advantages() -> None:
+    module = A2C(DISCRETE, value_coefficient=0.0)
+    terms = loss_terms(module, rollout(DISCRETE))
+    critic = [*module.critic_body.parameters(), *module.value_head.parameters()]
+    assert not any(g.any() for g in torch.autograd.grad(terms.policy, critic, retain_graph=True))
+    assert all(g.any() for g in torch.autograd.grad(terms.value, critic))
+
+
 def test_a_reset_row_does_not_change_the_losses() -> None:
     batch = rollout(DISCRETE)
     module = A2C(DISCRETE, normalise_advantages=True, normalise_observations=True)

@@ -127,6 +127,17 @@ def test_target_network_is_copied_every_n_updates_and_frozen():
     assert not any(p.requires_grad for p in agent.target_network.parameters())
 
 
+def test_the_target_network_stays_for_many_updates_if_nothing_else_is_asked_for():
+    data = ReplayDataModule("test/Signal-v0", num_envs=2, env_steps_per_update=2,
+                            warmup_env_steps=40, updates_per_epoch=3)  # fmt: skip
+    agent = DQN(data.environment, optimizer=adam)
+    first = copy.deepcopy(agent.q_network.state_dict())
+    trainer = train(data, agent, 1, limit_val_batches=0, callbacks=[])
+    assert any(isinstance(each, TargetNetwork) for each in trainer.callbacks)
+    assert all(torch.equal(first[k], v) for k, v in agent.target_network.state_dict().items())
+    assert agent.target_networks()[1:] == (1_000, 1.0)
+
+
 def test_polyak_average():
     agent = DQN(FOUR_ACTIONS)
     online = [p.add_(1) for p in [q.detach() for q in agent.q_network.parameters()]]

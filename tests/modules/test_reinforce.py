@@ -211,7 +211,9 @@ def test_the_moving_average_is_of_past_batches_only() -> None:
     )
     for baseline in (0.0, returns.mean()):
         expected = -((returns - baseline) * log_probs).sum()
+        before = module.average.norm.clone()
         torch.testing.assert_close(loss_terms(module, batch).policy, expected)
+        assert module.average.norm == before  # the batch is used again
         module.training_step(batch)
 
 

@@ -217,7 +217,7 @@ def test_values_are_the_smallest_q_value_of_the_greedy_action(number):
     torch.testing.assert_close(agent.act(observations), 2 * mean.tanh())
 
 
-def test_steps_between_are_refused_if_the_temperature_is_learned():
+def test_steps_between_are_refused_with_a_learned_temperature():
     for n_step, learned in ((1, True), (3, False), (3, True)):
         data = replay("Bandit", 2, n_step=n_step)
         agent = SAC(data.environment, hidden_sizes=(8,), learn_temperature=learned)

@@ -119,7 +119,7 @@ def test_openings_are_random_moves():
         ({"random_moves": -1}, "random_moves is -1"),
         ({"eval_games": 0}, "eval_games is 0"),
         ({"test_opponents": ["rollouts"]}, "num_simulations is 0"),
-        ({"test_opponents": ["nobody"]}, "choose among start, policy"),
+        ({"test_opponents": ["nobody"]}, "choose one of start, policy"),
         ({"game": "connect_four", "test_opponents": ["perfect"]}, "too many positions"),
         ({"rollout_share": 2.0, "num_simulations": 4}, "rollout_share is 2.0"),
         ({"game": "chess"}, "not a board game"),
