@@ -13,7 +13,7 @@ from rl_lightning.games.board_game import BoardGame
 from rl_lightning.modules.alphago.game_value import GameValue
 from trainers import quiet
 
-CONFIG = Path(__file__).parent.parent.parent / "configs" / "alphago" / "value.yaml"
+CONFIG = Path(__file__).parents[3] / "configs" / "alphago" / "value.yaml"
 
 
 class Fixed(torch.nn.Module):

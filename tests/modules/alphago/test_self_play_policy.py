@@ -16,7 +16,7 @@ from rl_lightning.modules.alphago.self_play_policy import SelfPlayPolicy
 from rl_lightning.runtime.errors import ConfigurationError
 from trainers import quiet
 
-CONFIGS = Path(__file__).parent.parent.parent / "configs" / "alphago"
+CONFIGS = Path(__file__).parents[3] / "configs" / "alphago"
 
 
 def make(**options):

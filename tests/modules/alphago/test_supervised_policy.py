@@ -14,7 +14,7 @@ from rl_lightning.modules.alphago.supervised_policy import SupervisedPolicy
 from sgf_samples import write_games
 from trainers import quiet
 
-CONFIG = Path(__file__).parent.parent.parent / "configs" / "alphago" / "supervised.yaml"
+CONFIG = Path(__file__).parents[3] / "configs" / "alphago" / "supervised.yaml"
 
 
 @pytest.fixture
