@@ -1,6 +1,7 @@
 """Speed of the search and of self-play, beside OpenSpiel's `MCTSBot` with the same network.
 
     python benchmarks/tree_search.py --game "go(board_size=9,komi=7.5)"
+    python benchmarks/tree_search.py --rollout_share 0.5    # as in configs/alphago/value.yaml
 
 All run in one process, so that their ratios do not depend on what else the machine does. The
 searches have the same positions. Self-play plays games between two copies of the policy, one by
@@ -18,7 +19,7 @@ from rl_lightning.games.board_game import BoardGame
 from rl_lightning.games.matches import play_match
 from rl_lightning.games.network_player import network_player
 from rl_lightning.networks.board import BoardPolicy, BoardValue
-from rl_lightning.search.evaluators import network_evaluator
+from rl_lightning.search.evaluators import network_evaluator, random_rollout
 from rl_lightning.search.tree_search import TreeSearch
 
 
@@ -58,23 +59,35 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--game", default="go(board_size=9,komi=7.5)")
     parser.add_argument("--simulations", type=int, default=400)
-    parser.add_argument("--num_layers", type=int, default=3)
-    parser.add_argument("--num_filters", type=int, default=32)
+    parser.add_argument("--num_layers", type=int, default=4)
+    parser.add_argument("--num_filters", type=int, default=64)
+    parser.add_argument("--rollout_share", type=float, default=0.0)
+    parser.add_argument("--only_search", action="store_true", help="leave out bot and self-play")
     given = parser.parse_args()
     torch.set_num_threads(1)
     game = BoardGame(given.game)
     policy = BoardPolicy(game.spec, given.num_layers, given.num_filters)
     value = BoardValue(game.spec, given.num_layers, given.num_filters)
     evaluate = network_evaluator(game, policy, value)
-    TreeSearch(game, evaluate, 8).search(midgames(game, 1))  # compiles
+    rollout, share = random_rollout(game, np.random.default_rng(0)), given.rollout_share
+    TreeSearch(game, evaluate, 8, rollout, share).search(midgames(game, 1))  # compiles
 
-    for games, leaves in ((1, 1), (1, 8), (32, 8)):
+    states = midgames(game, 64)
+    rollout(states)
+    start = time.perf_counter()
+    rollout(states)
+    print(f"rollouts: {64 / (time.perf_counter() - start):,.0f} a second")
+    for games, leaves in ((1, 1), (1, 8), (16, 8)):
         states = midgames(game, games)
-        search = TreeSearch(game, evaluate, given.simulations, leaves_per_batch=leaves)
+        search = TreeSearch(
+            game, evaluate, given.simulations, rollout, share, 2.5, leaves_per_batch=leaves
+        )
         start = time.perf_counter()
         search.search(states)
         rate = games * given.simulations / (time.perf_counter() - start)
         print(f"TreeSearch, {games} games, {leaves} leaves a batch: {rate:,.0f} simulations/s")
+    if given.only_search:
+        return
     bot = mcts.MCTSBot(
         game.rules, 5.0, given.simulations, BotEvaluator(game, evaluate),
         child_selection_fn=mcts.SearchNode.puct_value,

@@ -263,7 +263,10 @@ class CommandLine(ConfiguredCLI):
 
 
 class _GtpCLI(CommandLine):
-    """`predict`, whose moves are asked for by the Go Text Protocol."""
+    """`predict` without a game of its own, and a session of the Go Text Protocol after it.
+
+    `predict` restores the checkpoint.
+    """
 
     def __init__(self, answers: TextIO, *args: Any, **kwargs: Any) -> None:
         self._answers = answers
@@ -276,7 +279,11 @@ class _GtpCLI(CommandLine):
                 f"{type(self.datamodule).__name__} does not: use a configuration such as "
                 "alphago/self_play"
             )
-        self.datamodule.serve_gtp(sys.stdin, self._answers)
+        self._serve = self.datamodule.gtp_session(sys.stdin, self._answers)
+
+    def after_predict(self) -> None:
+        self.model.to(self.trainer.strategy.root_device)
+        self._serve()
 
 
 def _refused_by_torch(error: Exception) -> bool:
@@ -309,7 +316,8 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
     if given[:1] == ["gtp"]:
         cli = partial(_GtpCLI, sys.stdout)
         with redirect_stdout(sys.stderr):  # only the answers are on the standard output
-            return main(["predict", *given[1:], "--trainer.enable_progress_bar", "false"], cli)
+            quiet = ["--trainer.limit_predict_batches", "0", "--trainer.enable_progress_bar", "false"]
+            return main(["predict", *given[1:], *quiet], cli)
     for package in _LISTED.values():
         import_classes(package)
     try:

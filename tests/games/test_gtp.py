@@ -396,7 +396,8 @@ def test_a_session_of_a_front_end(session):
 WORDS = st.sampled_from(
     [
         *engine()._commands, "b", "W", "black", "x", "A1", "e5", "C3", "pass", "PASS", "I3", "Z99",
-        "5", "0", "-1", "2", "1e400", "nan", "7.5", "\t", "#", "\x00", "\u00e9", "\ufffd", "1" * 5000,
+        "5", "0", "-1", "2", "1e400", "nan", "7.5", "\t", "#", "\x00", "\u00e9", "\ufffd",
+        "1" * 5000,
     ]
 )  # fmt: skip
 MOVES = st.builds(

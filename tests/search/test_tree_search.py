@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rl_lightning.games.board_game import BoardGame
-from rl_lightning.games.matches import minimax_values, perfect_player, play_match, random_player
+from rl_lightning.games.matches import play_match, random_player
+from rl_lightning.games.minimax import minimax_values, perfect_player
 from rl_lightning.games.network_player import playable_actions
 from rl_lightning.networks.board import BoardPolicy, BoardValue
 from rl_lightning.runtime.errors import ConfigurationError

@@ -1,5 +1,6 @@
 """Batches of board games, and what their modules and datamodules declare."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, TextIO, runtime_checkable
 
 from torch import Tensor, nn
@@ -57,7 +58,11 @@ class RecordedGame(NamedTuple):
 
 @runtime_checkable
 class PlaysBoardGames(Protocol):
-    """A module with networks for board games."""
+    """A module with networks for board games, which datamodules of games play with.
+
+    A datamodule calls the networks, and keeps the `state_dict` of the policy in its pool of
+    opponents.
+    """
 
     policy: nn.Module  # planes [N, C, H, W] to logits [N, A]
     value: nn.Module  # planes to expected results [N] for the player to move
@@ -74,8 +79,8 @@ class RecordsGames(Protocol):
 
 @runtime_checkable
 class ServesGtp(Protocol):
-    """A datamodule with which `predict` can serve the Go Text Protocol."""
+    """A datamodule that plays by the Go Text Protocol, for the command `gtp`."""
 
-    def serve_gtp(self, commands: TextIO, answers: TextIO) -> None:
-        """Let `predict` answer these commands."""
+    def gtp_session(self, commands: TextIO, answers: TextIO) -> Callable[[], None]:
+        """Check the game, and return the function that answers the commands until their end."""
         ...

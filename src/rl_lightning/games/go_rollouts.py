@@ -299,9 +299,9 @@ def roll_out(
         ko = 0
         for point in range(size * size):
             place = (point // size + 1) * width + point % size + 1
-            if stones[n, point] == 0 and not legal[n, point]:
-                if is_legal(place, 1, 0, width, board, head, liberties):
-                    ko = place
+            is_forbidden = stones[n, point] == 0 and not legal[n, point]
+            if is_forbidden and is_legal(place, 1, 0, width, board, head, liberties):
+                ko = place
         for r in range(seeds.shape[1]):
             random_state[0] = seeds[n, r]
             difference = play_out(

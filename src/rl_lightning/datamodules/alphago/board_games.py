@@ -1,32 +1,22 @@
 """Base class of datamodules that play board games with the networks of the module."""
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, TextIO, cast
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from rl_lightning.datamodules.alphago.matches import GameRecordings, GtpSession, MatchDataset
+from rl_lightning import __version__
 from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader, require_positive
 from rl_lightning.experience import PlaysBoardGames, RecordedGame
 from rl_lightning.games.board_game import BoardGame
-from rl_lightning.games.gnugo import GnuGo
 from rl_lightning.games.gtp import GtpEngine
-from rl_lightning.games.matches import Player
-from rl_lightning.games.network_player import network_player
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.ranks import sum_over_ranks
-from rl_lightning.runtime.seeding import numpy_stream, stream_seed, torch_stream
-from rl_lightning.search.evaluators import (
-    Evaluator,
-    network_evaluator,
-    random_rollout,
-    uniform_evaluator,
-)
-from rl_lightning.search.recording import Recorder, record_game
-from rl_lightning.search.tree_search import TreeSearch
+from rl_lightning.search.evaluators import uniform_evaluator
+from rl_lightning.search.matches import GameRecordings, MatchDataset
+from rl_lightning.search.players import Players
 
 Opponent = Literal["start", "policy", "rollouts", "perfect", "gnugo"]
 # A game with more moves than this has too many positions for minimax.
@@ -106,15 +96,15 @@ class BoardGamesDataModule(SourceDataModule):
         self.predict_games = predict_games
         self.predict_opponent = predict_opponent
         self.gnugo_level = gnugo_level
-        self._gtp: tuple[TextIO, TextIO] | None = None
         self.env_steps = 0  # moves of the policy in training games, on this rank
         self.last_games: tuple[int, float, int] = (0, 0.0, 0)  # number, outcomes, moves
         self._check_opponents(test_opponents)
+        # GNU Go and the search check their arguments.
+        players = self._players(nn.Identity(), nn.Identity())
         if "gnugo" in (*test_opponents, predict_opponent):
-            self.gnugo("check").close()
+            players.gnugo("check").close()
         if num_simulations:
-            # The search checks its arguments.
-            self._search(uniform_evaluator(self.game), "check", rollout_share)
+            players.search(uniform_evaluator(self.game), "check", rollout_share)
 
     def _check_opponents(self, names: Sequence[str]) -> None:
         for name in names:
@@ -144,94 +134,55 @@ class BoardGamesDataModule(SourceDataModule):
         """The device of the networks."""
         return next(self.module.policy.parameters()).device
 
-    def policy_player(self, stream: str, policy: nn.Module | None = None) -> Player:
-        """A player that draws from a policy, by default the module's, for one evaluation."""
-        generator = torch_stream(self.seed, rank=self.rank, stream=stream, device=self.device)
-        policy = self.module.policy if policy is None else policy
-        return network_player(self.game, policy, generator, self.device)
+    @property
+    def players(self) -> Players:
+        """Makes players from the module's networks."""
+        return self._players(self.module.policy, self.module.value)
 
-    def player(self, stream: str) -> Player:
-        """The player of `test` and `predict`: the search if there are simulations."""
-        if not self.num_simulations:
-            return self.policy_player(stream)
-        return self._search(self.evaluator(), stream, self.rollout_share)
-
-    def evaluator(self) -> Evaluator:
-        """Priors and values of the module's networks."""
-        module = self.module
-        return network_evaluator(self.game, module.policy, module.value, self.device)
-
-    def rollout_player(self, stream: str) -> Player:
-        """The search with random rollouts and equal priors."""
-        return self._search(uniform_evaluator(self.game), stream, rollout_share=1.0)
-
-    def _search(self, evaluator: Evaluator, stream: str, rollout_share: float = 0.0) -> TreeSearch:
-        rng = numpy_stream(self.seed, rank=self.rank, stream=f"{stream} rollouts")
-        return TreeSearch(
+    def _players(self, policy: nn.Module, value: nn.Module) -> Players:
+        return Players(
             self.game,
-            evaluator,
+            policy,
+            value,
             self.num_simulations,
-            random_rollout(self.game, rng),
-            rollout_share,
             self.exploration,
+            self.rollout_share,
+            self.gnugo_level,
+            self.seed,
+            self.rank,
         )
 
-    def start_policy(self) -> nn.Module:
-        """The policy at the start of the run; only datamodules with a pool have it."""
-        raise NotImplementedError
-
-    def copy_of_policy(self, weights: dict[str, torch.Tensor]) -> nn.Module:
-        """A network like the module's policy, with other weights."""
-        network = copy.deepcopy(self.module.policy)
-        network.load_state_dict(weights)
-        return network.requires_grad_(False)
+    def matches(self, stage: str, opponents: Sequence[str]) -> MatchDataset:
+        """This rank's games of a stage against opponents."""
+        games = len(range(self.rank, self.eval_games, self.world_size))
+        return MatchDataset(self.players, stage, opponents, games)
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The matches against `test_opponents`."""
-        return WholeBatchLoader(MatchDataset(self, "test", self.test_opponents))
+        return WholeBatchLoader(self.matches("test", self.test_opponents))
 
     def predict_dataloader(self) -> DataLoader[RecordedGame]:
-        """Games of the player against itself or GNU Go, or a session of the protocol."""
-        if self._gtp is not None:
-            return WholeBatchLoader(GtpSession(self, *self._gtp))
-        return WholeBatchLoader(GameRecordings(self))
+        """Games of the player against itself or GNU Go."""
+        numbers = range(self.rank, self.predict_games, self.world_size)
+        return WholeBatchLoader(GameRecordings(self.record_game, numbers))
 
-    def serve_gtp(self, commands: TextIO, answers: TextIO) -> None:
-        """Let `predict` answer commands of the Go Text Protocol in place of recording games.
+    def record_game(self, number: int) -> RecordedGame:
+        """Record a game of the player against itself, or against GNU Go."""
+        return self.players.record(number, self.predict_opponent == "gnugo")
+
+    def gtp_session(self, commands: TextIO, answers: TextIO) -> Callable[[], None]:
+        """A function that answers commands of the Go Text Protocol until their end.
 
         Raises:
             ConfigurationError: If the game is not Go.
         """
         GtpEngine(self.game, list, "")  # checks the game
-        self._gtp = (commands, answers)
 
-    def gnugo(self, stream: str) -> GnuGo:
-        """GNU Go as a player."""
-        seed = stream_seed(self.seed, rank=self.rank, stream=stream)
-        return GnuGo(self.game, self.gnugo_level, seed)
+        def serve() -> None:
+            player = self.players.strongest("gtp")
+            GtpEngine(self.game, player, __version__).serve(commands, answers)
 
-    def record_game(self, number: int) -> RecordedGame:
-        """Record a game of the player against itself, or against GNU Go.
-
-        Its first moves are drawn from the policy, because all games of a search would be equal.
-        """
-        stream = f"predict {number}"
-        policy = self.policy_player(stream)
-        search = self.player(stream) if self.num_simulations else policy
-        name = (
-            f"search with {self.num_simulations} simulations" if self.num_simulations else "policy"
-        )
-        recorder = Recorder(self.evaluator(), search, policy)
-        if self.predict_opponent == "self":
-            return record_game(self.game, (recorder, recorder), (name, name))
-        opponent = self.gnugo(stream)
-        names = (name, f"GNU Go, level {self.gnugo_level}")
-        try:
-            if number % 2 == 0:
-                return record_game(self.game, (recorder, opponent), names)
-            return record_game(self.game, (opponent, recorder), (names[1], names[0]))
-        finally:
-            opponent.close()
+        return serve
 
     def statistics(self) -> dict[str, float]:
         """Moves of the policy over all ranks, and results and lengths of the last games."""

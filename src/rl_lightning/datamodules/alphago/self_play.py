@@ -1,5 +1,7 @@
 """Games of the policy against earlier versions of it."""
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,12 +9,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from rl_lightning.datamodules.alphago.board_games import BoardGamesDataModule
-from rl_lightning.datamodules.alphago.matches import MatchDataset
 from rl_lightning.datamodules.source import WholeBatchLoader, require_positive
 from rl_lightning.experience import SelfPlayGames
 from rl_lightning.games.matches import play_match, random_openings
 from rl_lightning.games.network_player import Moves, network_player, sort_by_game
 from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.search.matches import MatchDataset
 
 Weights = dict[str, Tensor]
 
@@ -116,6 +118,18 @@ class SelfPlayDataModule(BoardGamesDataModule):
             self._opponent.load_state_dict(weights)
         return self._opponent
 
+    def matches(self, stage: str, opponents: Sequence[str]) -> MatchDataset:
+        """This rank's games of a stage against opponents."""
+        found = super().matches(stage, opponents)
+        found.start_policy = self.start_policy
+        return found
+
+    def copy_of_policy(self, weights: Weights) -> nn.Module:
+        """A network like the module's policy, with other weights."""
+        network = copy.deepcopy(self.module.policy)
+        network.load_state_dict(weights)
+        return network.requires_grad_(False)
+
     def start_policy(self) -> nn.Module:
         """The policy at the start of the run, or the current one if none has been trained."""
         weights = self.pool[0] if self.pool else self.module.policy.state_dict()
@@ -123,7 +137,7 @@ class SelfPlayDataModule(BoardGamesDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """A match against the policy at the start of the run."""
-        return WholeBatchLoader(MatchDataset(self, "validate", ("start",)))
+        return WholeBatchLoader(self.matches("validate", ("start",)))
 
     def teardown(self, stage: str) -> None:
         """Remove the network of the opponent."""

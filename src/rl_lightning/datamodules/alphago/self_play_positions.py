@@ -9,7 +9,6 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from rl_lightning.datamodules.alphago.board_games import BoardGamesDataModule
-from rl_lightning.datamodules.alphago.matches import MatchDataset
 from rl_lightning.datamodules.source import (
     WholeBatchLoader,
     batches_of_an_epoch,
@@ -172,7 +171,7 @@ class HeldOutGames(IterableDataset[ScoredPositions | MatchResults | CheckedMoves
     ) -> None:
         self.data = data
         self.stage = stage
-        self.matches = MatchDataset(data, stage, opponents)
+        self.matches = data.matches(stage, opponents)
         self.batches = batches_of_an_epoch(data.eval_positions, data.batch_size, data.world_size)
 
     def __len__(self) -> int:

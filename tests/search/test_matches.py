@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from rl_lightning.datamodules import board_games, matches
-from rl_lightning.datamodules.alphago.matches import MatchDataset, all_positions, policy_mistakes
 from rl_lightning.datamodules.alphago.self_play import SelfPlayDataModule
 from rl_lightning.experience import CheckedMoves, MatchResults
 from rl_lightning.games.board_game import BoardGame
-from rl_lightning.games.matches import best_actions, minimax_values, play_match
+from rl_lightning.games.matches import play_match
+from rl_lightning.games.minimax import all_positions, best_actions, minimax_values, mistakes
+from rl_lightning.games.network_player import network_player
 from rl_lightning.modules import SelfPlayPolicy
+from rl_lightning.search import matches, players
+from rl_lightning.search.players import Players
 from rl_lightning.search.tree_search import TreeSearch
 
 
@@ -37,7 +39,7 @@ def test_ranks_share_the_games_of_a_match_and_yield_equally_many_batches():
     sizes, batches = [], set()
     for rank in range(3):
         data = make(rank, 3, eval_games=7, num_simulations=2)
-        dataset = MatchDataset(data, "test", ("policy", "perfect"))
+        dataset = data.matches("test", ("policy", "perfect"))
         found = [*dataset]
         assert len(found) == len(dataset) == 3
         batches.add(tuple(type(each) for each in found))
@@ -58,9 +60,11 @@ def test_outcomes_are_those_of_the_player_on_every_rank(monkeypatch):
         def helps(states):
             return [next(a for a in (8, 5, 7, 4, 6, 3, 2) if _is_free(s, a)) for s in states]
 
-        players = {"test start": line, "test start opponent": helps}
-        monkeypatch.setattr(data, "policy_player", lambda stream, policy=None: players[stream])  # noqa: B023
-        (found,) = MatchDataset(data, "test", ("start",))
+        named = {"test start": line, "test start opponent": helps}
+        monkeypatch.setattr(
+            Players, "drawing", lambda self, stream, policy=None, named=named: named[stream]
+        )
+        (found,) = data.matches("test", ("start",))
         assert found.outcomes.tolist() == [1.0] * 6
 
 
@@ -68,7 +72,7 @@ def test_games_of_the_search_against_gnu_go_differ(monkeypatch):
     """Neither of the two draws its moves."""
     data = make(game="go(board_size=4,komi=0.5)", eval_games=8, num_simulations=4)
     monkeypatch.setattr(
-        data, "gnugo", lambda _: lambda states: [s.legal_actions()[0] for s in states]
+        Players, "gnugo", lambda *_: lambda states: [s.legal_actions()[0] for s in states]
     )
     games = []
 
@@ -78,7 +82,7 @@ def test_games_of_the_search_against_gnu_go_differ(monkeypatch):
         return match
 
     monkeypatch.setattr(matches, "play_match", kept)
-    (found,) = MatchDataset(data, "test", ("gnugo",))
+    (found,) = data.matches("test", ("gnugo",))
     assert len(found.outcomes) == len({*games}) == 8
 
 
@@ -87,10 +91,10 @@ def _is_free(state, action):
 
 
 def test_matches_repeat_and_stages_and_ranks_differ():
-    first = [*MatchDataset(make(eval_games=40), "test", ("start",))]
-    again = [*MatchDataset(make(eval_games=40), "test", ("start",))]
-    stage = [*MatchDataset(make(eval_games=40), "validate", ("start",))]
-    rank = [*MatchDataset(make(1, 2, eval_games=80), "test", ("start",))]
+    first = [*make(eval_games=40).matches("test", ("start",))]
+    again = [*make(eval_games=40).matches("test", ("start",))]
+    stage = [*make(eval_games=40).matches("validate", ("start",))]
+    rank = [*make(1, 2, eval_games=80).matches("test", ("start",))]
     assert outcomes_of(first) == outcomes_of(again)
     assert outcomes_of(first) != outcomes_of(stage)
     assert outcomes_of(first) != outcomes_of(rank)
@@ -98,18 +102,18 @@ def test_matches_repeat_and_stages_and_ranks_differ():
 
 def test_each_opponent_is_the_one_that_its_name_says():
     data = make(num_simulations=3, eval_games=2)
-    dataset = MatchDataset(data, "test", ())
-    searching, policy = dataset._players("policy")
+    dataset = data.matches("test", ())
+    searching, policy = dataset.pair("policy")
     assert isinstance(searching, TreeSearch)
     assert not isinstance(policy, TreeSearch)
-    searching, rollouts = dataset._players("rollouts")
+    searching, rollouts = dataset.pair("rollouts")
     assert searching.num_simulations == rollouts.num_simulations == 3
     assert (searching.rollout_share, rollouts.rollout_share) == (0, 1)
-    raw, start = dataset._players("start")
+    raw, start = dataset.pair("start")
     assert not isinstance(raw, TreeSearch)
     assert not isinstance(start, TreeSearch)
     without = make(num_simulations=0)
-    assert not isinstance(MatchDataset(without, "test", ())._players("policy")[0], TreeSearch)
+    assert not isinstance(without.matches("test", ()).pair("policy")[0], TreeSearch)
 
 
 def test_gnu_go_plays_and_is_closed(monkeypatch):
@@ -126,7 +130,7 @@ def test_gnu_go_plays_and_is_closed(monkeypatch):
         def close(self):
             closed.append(self.seed)
 
-    for module in (board_games, matches):
+    for module in (players, matches):
         monkeypatch.setattr(module, "GnuGo", StandIn)
     data = make(
         game="go(board_size=3,komi=0.5)", eval_games=2, test_opponents=["gnugo"], gnugo_level=4
@@ -149,8 +153,8 @@ def test_mistakes_are_moves_that_lose_value():
             logits[row, best_actions(game, numbers[plane[None].tobytes()], value_of)[0]] = 1
         return logits
 
-    assert not policy_mistakes(game, exact).any()
-    wrong = policy_mistakes(game, lambda planes: -exact(planes))
+    assert not mistakes(game, network_player(game, exact, None)).any()
+    wrong = mistakes(game, network_player(game, lambda planes: -exact(planes), None))
     only = [
         len(best_actions(game, state, value_of)) < len(game.legal_actions(state))
         for state in states
