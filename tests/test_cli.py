@@ -229,6 +229,8 @@ def test_every_configuration_round_trips(config, tmp_path, capsys):
         ("--model Foo", "there is no class Foo"),
         ("--trainer.max_epoch 3", "did you mean trainer.max_epochs"),
         ("--num_threads 0", "num_threads is 0"),
+        ("--model.optimizer.lr -1", "Invalid learning rate: -1.0"),
+        ("--data.env_kwargs.render_mode human", "render_mode human"),
         ("--ckpt_path nowhere.ckpt", "there is no checkpoint nowhere.ckpt"),
         ("--trainer.logger.tracking_uri http://127.0.0.1:9", "does not answer"),
     ],

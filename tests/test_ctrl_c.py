@@ -20,7 +20,6 @@ COMMANDS = {
     "validate": ["validate", *SMALL, "--untrained", "true"],
     "test": ["test", *SMALL, "--untrained", "true", "--data.eval_episodes", "200"],
     "predict": ["predict", *SMALL, "--untrained", "true", "--data.predict_episodes", "2"],
-    "seeds": ["seeds", *SMALL, "--seeds", "1", "--trainer.max_epochs", "2"],
 }
 # Before this, Python itself starts, and its own handler prints a traceback.
 STARTED = 'import os, rl_lightning.__main__ as m; os.write(3, b"."); m.run()'
@@ -40,7 +39,10 @@ def stopped(arguments, folder, after):
     os.close(there)
     time.sleep(after)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    try:
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()  # it hangs if it has not ended
     return process.returncode, said
 
 
@@ -54,7 +56,7 @@ def check(command, folder, after):
     # The interpreter ends without our handler for a moment, and the signal ends it silently.
     assert status in (130, -signal.SIGINT), said
     assert len(lines) == (status == 130), said
-    assert all(re.match("rl_lightning: (SIGINT|stopped)", line) for line in lines)
+    assert all(re.match("rl_lightning: SIGINT", line) for line in lines)
     return True
 
 

@@ -38,6 +38,19 @@ class EnvironmentMaker:
     )  # of `gymnasium.make_vec`, or of `AtariGames`
     wrappers: Sequence[str] = ()  # import paths of wrapper classes, the innermost first
 
+    def __post_init__(self) -> None:
+        """Refuse a render mode, which would be ignored in training.
+
+        Raises:
+            ConfigurationError: If the render mode is not the one of videos.
+        """
+        mode = self.env_kwargs.get("render_mode")
+        if mode not in (None, "rgb_array"):
+            raise ConfigurationError(
+                f"env_kwargs has render_mode {mode}, and no environment is shown while it trains "
+                "or is evaluated: leave it out, and see predict for videos"
+            )
+
     def make(self, num_envs: int) -> Envs:
         """Make `num_envs` environment copies, as a native vector environment if there is one.
 
