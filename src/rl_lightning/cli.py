@@ -316,7 +316,12 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
     if given[:1] == ["gtp"]:
         cli = partial(_GtpCLI, sys.stdout)
         with redirect_stdout(sys.stderr):  # only the answers are on the standard output
-            quiet = ["--trainer.limit_predict_batches", "0", "--trainer.enable_progress_bar", "false"]
+            quiet = [
+                "--trainer.limit_predict_batches",
+                "0",
+                "--trainer.enable_progress_bar",
+                "false",
+            ]
             return main(["predict", *given[1:], *quiet], cli)
     for package in _LISTED.values():
         import_classes(package)
