@@ -3,13 +3,13 @@
 An experiment is one YAML file. Every value in it can be overridden by a flag with its path.
 """
 
-import importlib
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
+from pydoc import locate
 from typing import Any, TextIO
 
 import yaml
@@ -26,10 +26,7 @@ from rl_lightning.compatibility.pairs import check_batch_types
 from rl_lightning.experience import ServesGtp
 from rl_lightning.lightning_adapter.command_line import ConfiguredCLI, OneLineParser, shorten
 from rl_lightning.lightning_adapter.errors import is_lost_connection, raised_by_lightning
-from rl_lightning.lightning_adapter.messages import (
-    ignore_irrelevant_warnings,
-    quieten_libraries,
-)
+from rl_lightning.lightning_adapter.messages import quieten_libraries
 from rl_lightning.runtime.checkpoints import check_checkpoint, load_weights
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 from rl_lightning.runtime.ranks import has_several_ranks
@@ -132,7 +129,8 @@ class CommandLine(ConfiguredCLI):
             )
         # The module is made from the data's shapes, where classes that do not fit would fail. The
         # instances are checked when the run starts: see `compatibility.check`.
-        check_batch_types(_class_of(config.model.class_path), _class_of(config.data.class_path))
+        kinds: list[Any] = [locate(each.class_path) for each in (config.model, config.data)]
+        check_batch_types(*kinds)
 
     def instantiate_classes(self) -> None:
         """Make the objects that the configuration defines."""
@@ -226,12 +224,6 @@ class _GtpCLI(CommandLine):
         self.datamodule.serve_gtp(sys.stdin, self._answers)
 
 
-def _class_of(path: str) -> type:
-    module, _, name = path.rpartition(".")
-    found: type = getattr(importlib.import_module(module), name)
-    return found
-
-
 def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = CommandLine) -> int:
     """Run the command line; returns its exit status.
 
@@ -239,7 +231,6 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
         args: The arguments. The default is those of this process.
         cli: The class that reads and runs them.
     """
-    ignore_irrelevant_warnings()
     quieten_libraries()
     given = sys.argv[1:] if args is None else args
     if given and given[-1] in _LISTED:
