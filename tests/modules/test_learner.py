@@ -86,7 +86,8 @@ def test_a_count_keeps_its_dtype_when_the_module_is_cast():
 
 @pytest.mark.parametrize("flags", [{"barebones": True}, {"logger": False}], ids=str)
 def test_a_plain_trainer_gets_exact_resume_once(flags, working_folder):
-    model = RecurrentAttentionModel((1, 12, 12), 3, num_glimpses=2, glimpse_size=4, hidden_size=8)
+    options = RAMNetworkOptions(num_glimpses=2, glimpse_size=4, hidden_size=8)
+    model = RecurrentAttentionModel((1, 12, 12), 3, options)
     images = DataLoader(TensorDataset(torch.rand(4, 1, 12, 12), torch.zeros(4).long()), 2)
     trainer = Trainer(accelerator="cpu", max_epochs=1, **flags)
     for epochs in (1, 2):
