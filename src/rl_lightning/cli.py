@@ -3,7 +3,6 @@
 An experiment is one YAML file. Every value in it can be overridden by a flag with its path.
 """
 
-import importlib
 import shlex
 import sys
 import traceback
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
+from pydoc import locate
 from typing import Any, TextIO
 
 import torch
@@ -27,10 +27,7 @@ from rl_lightning.compatibility.pairs import check_batch_types
 from rl_lightning.experience import ServesGtp
 from rl_lightning.lightning_adapter.command_line import ConfiguredCLI, OneLineParser, shorten
 from rl_lightning.lightning_adapter.errors import is_lost_connection, raised_by_lightning
-from rl_lightning.lightning_adapter.messages import (
-    ignore_irrelevant_warnings,
-    quieten_libraries,
-)
+from rl_lightning.lightning_adapter.messages import quieten_libraries
 from rl_lightning.runtime.checkpoints import check_checkpoint, load_weights
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 from rl_lightning.runtime.launchers import LauncherError
@@ -136,7 +133,8 @@ class CommandLine(ConfiguredCLI):
             )
         # The module is made from the data's shapes, where classes that do not fit would fail. The
         # instances are checked when the run starts: see `compatibility.check`.
-        check_batch_types(_class_of(config.model.class_path), _class_of(config.data.class_path))
+        kinds: list[Any] = [locate(each.class_path) for each in (config.model, config.data)]
+        check_batch_types(*kinds)
 
     def instantiate_classes(self) -> None:
         """Make the objects that the configuration defines."""
@@ -294,12 +292,6 @@ def _refused_by_torch(error: Exception) -> bool:
     return inside or "jsonargparse" in Path(frames[-1].filename).parts
 
 
-def _class_of(path: str) -> type:
-    module, _, name = path.rpartition(".")
-    found: type = getattr(importlib.import_module(module), name)
-    return found
-
-
 def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = CommandLine) -> int:
     """Run the command line; returns its exit status.
 
@@ -307,7 +299,6 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
         args: The arguments. The default is those of this process.
         cli: The class that reads and runs them.
     """
-    ignore_irrelevant_warnings()
     quieten_libraries()
     given = sys.argv[1:] if args is None else args
     if given and given[-1] in _LISTED:

@@ -10,7 +10,7 @@ import lightning
 import pytest
 import torch
 
-from rl_lightning.lightning_adapter.messages import ignore_irrelevant_warnings, quieten_libraries
+from rl_lightning.lightning_adapter.messages import quieten_libraries
 
 RANK_ZERO = "lightning.pytorch.utilities.rank_zero"
 
@@ -92,6 +92,6 @@ def test_gymnasium_and_torch_still_have_the_texts():
 def test_only_irrelevant_warnings_are_ignored(text, is_shown):
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
-        ignore_irrelevant_warnings()
+        quieten_libraries()
         warnings.warn(text, stacklevel=1)
     assert [str(each.message) for each in shown] == [text] * is_shown

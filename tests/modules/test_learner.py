@@ -5,6 +5,7 @@ import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
+from rl_lightning.callbacks.exact_resume import ExactResume
 from rl_lightning.modules import RecurrentAttentionModel
 from rl_lightning.networks.recurrent_attention import RAMNetworkOptions
 
@@ -81,3 +82,15 @@ def test_a_count_keeps_its_dtype_when_the_module_is_cast():
     # A tensor in bfloat16 would round the number that it is compared with.
     assert cast.images_seen.item() == 2**24 + 1
     assert {parameter.dtype for parameter in cast.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("flags", [{"barebones": True}, {"logger": False}], ids=str)
+def test_a_plain_trainer_gets_exact_resume_once(flags, working_folder):
+    options = RAMNetworkOptions(num_glimpses=2, glimpse_size=4, hidden_size=8)
+    model = RecurrentAttentionModel((1, 12, 12), 3, options)
+    images = DataLoader(TensorDataset(torch.rand(4, 1, 12, 12), torch.zeros(4).long()), 2)
+    trainer = Trainer(accelerator="cpu", max_epochs=1, **flags)
+    for epochs in (1, 2):
+        trainer.fit_loop.max_epochs = epochs
+        trainer.fit(model, images)
+    assert [type(each) for each in trainer.callbacks].count(ExactResume) == 1

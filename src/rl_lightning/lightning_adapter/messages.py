@@ -38,17 +38,13 @@ _UNWANTED_WARNINGS = (
 
 
 def quieten_libraries() -> None:
-    """Remove lines below the level of a warning that say nothing about the run."""
+    """Remove lines below the level of a warning, and warnings, that say nothing about the run."""
     for name in _LIGHTNING:
         logger = logging.getLogger(name)
         if _is_wanted not in logger.filters:
             logger.addFilter(_is_wanted)
     for name in _DATABASE:
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def ignore_irrelevant_warnings() -> None:
-    """Ignore warnings about what this package does deliberately."""
     for message in _UNWANTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
 
