@@ -47,7 +47,7 @@ def database(kind: str, folder: Path) -> Iterator[str]:
         started = [*as_user, *server, "-o", options, "start"]
         subprocess.run(started, check=True, stdout=subprocess.DEVNULL, cwd="/")
         try:
-            yield f"postgresql://test@127.0.0.1:{port}/postgres"
+            yield f"postgresql+psycopg://test@127.0.0.1:{port}/postgres"
         finally:
             stopped = [*as_user, *server, "-m", "immediate", "stop"]
             subprocess.run(stopped, check=True, stdout=subprocess.DEVNULL, cwd="/")

@@ -154,7 +154,7 @@ def test_a_killed_run_names_the_signal_and_the_study_says_so(working_folder, sto
     command = [sys.executable, "-m", "rl_lightning", *given, "--processes", "2"]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     log = working_folder / "runs/studies/killed/trial-1/output.log"
-    _wait_for(lambda: log.is_file() and "epoch 2" in log.read_text())
+    _wait_for(lambda: log.is_file() and "\nepoch 2" in log.read_text())
     os.kill(_pid_of(log), signal.SIGKILL)
     out, err = started.communicate(timeout=200)
     assert started.returncode == 1
@@ -173,7 +173,7 @@ def test_a_study_whose_process_was_killed_is_resumed(working_folder, store):
     command = [sys.executable, "-m", "rl_lightning", *given, "--processes", "1"]
     started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log = working_folder / "runs/studies/resumed/trial-0/output.log"
-    _wait_for(lambda: log.is_file() and "epoch 2" in log.read_text())
+    _wait_for(lambda: log.is_file() and "\nepoch 2" in log.read_text())
     pid = _pid_of(log)
     os.kill(pid, signal.SIGSTOP)  # it cannot end by itself, as in a crash of the machine
     started.kill()
@@ -194,7 +194,7 @@ def test_the_runs_of_a_killed_study_end(working_folder, store):
     command = [sys.executable, "-m", "rl_lightning", *given, "--processes", "1"]
     started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log = working_folder / "runs/studies/orphan/trial-0/output.log"
-    _wait_for(lambda: log.is_file() and "epoch 2" in log.read_text())
+    _wait_for(lambda: log.is_file() and "\nepoch 2" in log.read_text())
     started.kill()
     started.wait()
     _wait_for(lambda: not Path(f"/proc/{_pid_of(log)}").exists(), GRACE)

@@ -6,6 +6,7 @@ import threading
 import time
 from argparse import Namespace
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -113,7 +114,9 @@ def test_a_resumed_sweep_repeats_no_trial_and_does_as_many_as_were_asked_for(sta
 
 
 @pytest.mark.parametrize(("kind", "options"), [("seeds", {"seeds": 12}), ("sweep", {"trials": 12})])
-def test_several_processes_share_the_trials(start, kind, options):
+def test_several_processes_share_the_trials(start, kind, options, monkeypatch):
+    monkeypatch.setattr(runner_module, "GRACE", 20.0)  # the threads wait for each other
+
     def play(command, name):
         time.sleep(0.01)
         return reach(1.0)(command, name)
@@ -218,6 +221,21 @@ def test_a_trial_of_a_killed_process_is_taken_over_after_the_grace_time(start, t
     assert trials[1].owner != killed.owner
 
 
+def test_results_of_a_process_that_was_killed_at_its_end_are_kept(start, tmp_path):
+    start(reach(3.0), seeds=1)
+    contents = {"kind": "seeds", "arguments": ["--a", "1"]}
+    table = TrialTable(f"sqlite:///{tmp_path}/studies.db", "one", contents)
+    table.add(1, {"seed_everything": 2})
+    folder = tmp_path / "one" / "trial-1"
+    folder.mkdir()
+    for name in ("fit", "last"):
+        written = (tmp_path / "one" / "trial-0" / f"{name}.json").read_text()
+        (folder / f"{name}.json").write_text(written)
+    trials, begun, _ = start(reach(9.0), seeds=2)
+    assert begun == []
+    assert [trial.result["value"] for trial in trials] == [3.0, 3.0]
+
+
 def test_a_trial_that_another_process_keeps_alive_is_left_alone(start, tmp_path):
     start(reach(3.0), seeds=1)
     table = TrialTable(
@@ -265,3 +283,33 @@ def test_a_process_that_lost_its_trial_stops_the_run(start, tmp_path):
     trials, _, lines = start(play, seeds=1)
     assert stopped == [signal.SIGKILL]
     assert (trials[0].result, lines) == ({"value": 9.0}, [])
+
+
+def test_a_hopeless_trial_is_pruned(start, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        Sweep, "is_hopeless", lambda self, trial, trials: asked.append(trial.curve) or True
+    )
+
+    def play(command, name):
+        curve = [[10, 1.0, 1.0]]
+        command.write(curve=curve)
+
+        class Status:
+            """None until the study asks the run to stop."""
+
+            def __get__(self, command, kind):
+                if not Path(command.file).with_name("prune").exists():
+                    return None
+                command.write(curve=curve, checkpoints={}, seconds=1.0, pruned=True)
+                return 0
+
+            def __set__(self, command, status):
+                pass
+
+        type(command).status = Status()
+
+    trials, _, lines = start(play, "sweep", trials=1)
+    assert [trial.state for trial in trials] == ["pruned"]
+    assert asked[0] == [[10, 1.0, 1.0]]
+    assert lines[0].endswith("pruned")

@@ -101,18 +101,27 @@ class RunningCommand:
             name = signal.Signals(-status).name
             memory = ", as the system does when memory is used up" if name == "SIGKILL" else ""
             return f"killed by {name}{memory} (see {self._log})"
-        lines = self._log.read_text(errors="replace").strip().splitlines()
+        lines = self._log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"]
         return f"{lines[-1].removeprefix('rl_lightning: ').removeprefix('error: ')} ({self._log})"
 
     def stop(self, signum: signal.Signals = signal.SIGINT) -> None:
-        """Send a signal. After SIGINT the run can be resumed from its last checkpoint."""
+        """Send a signal. After SIGINT the run can be resumed from its last checkpoint.
+
+        SIGKILL ends the processes of the other ranks too.
+        """
         with suppress(ProcessLookupError):
-            os.kill(self._process.pid, signum)
+            if signum == signal.SIGKILL:
+                self._process.kill()
+                if hasattr(os, "killpg"):
+                    os.killpg(self._process.pid, signum)
+            else:
+                os.kill(self._process.pid, signum)
 
     def wait(self) -> None:
         """Wait for its end; SIGKILL ends it if it does not end by itself."""
         self._process.join(TIME_TO_END)
-        self.stop(signal.SIGKILL)
+        if self.status is None:
+            self.stop(signal.SIGKILL)
         self._process.join()
 
 

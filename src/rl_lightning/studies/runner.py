@@ -97,6 +97,11 @@ class TrialRun:
         """Let the training stop after its next validation."""
         (self._folder / "prune").touch()
 
+    def stop(self, signum: signal.Signals = signal.SIGINT) -> None:
+        """Send a signal to the running command."""
+        if self.command is not None:
+            self.command.stop(signum)
+
     def end_mlflow_runs(self) -> None:
         """End what a killed process of this trial has left as running."""
         if self._parent is not None:
@@ -188,13 +193,14 @@ class Runner:
 
     def _goes_on(self, run: TrialRun) -> bool:
         """Whether a trial still runs. Otherwise its result is in the table."""
-        assert run.command is not None
-        if (status := run.command.status) is None:
+        # Without a command its results are all there: an earlier process was killed just then.
+        status = 0 if run.command is None else run.command.status
+        if status is None:
             return time.monotonic() - run.beat_at < BEAT or self._beat(run)
         if status == 0 and run.start_next():
             return True
         result = run.result
-        if status:
+        if run.command is not None and status:
             result["error"] = run.command.error
             run.command.stop(signal.SIGKILL)  # the other ranks
             run.end_mlflow_runs()
@@ -211,11 +217,10 @@ class Runner:
 
     def _beat(self, run: TrialRun) -> bool:
         """Keep a trial; false if another process has taken it over, and it is not ours any more."""
-        assert run.command is not None
-        run.beat_at, result = time.monotonic(), run.result
-        saved = self._table.save(run.trial, "running", result)
+        run.beat_at = time.monotonic()
+        saved = self._table.save(run.trial, "running", run.result)
         if saved is None:
-            run.command.stop(signal.SIGKILL)
+            run.stop(signal.SIGKILL)
             return False
         run.trial = saved
         if self._study.is_hopeless(saved, self._table.trials()):
@@ -225,11 +230,10 @@ class Runner:
     def _stop(self) -> None:
         """Stop what runs. It can be resumed."""
         for run in self._running:
-            assert run.command is not None
-            run.command.stop()
+            run.stop()
         for run in self._running:
-            assert run.command is not None
-            run.command.wait()
+            if run.command is not None:
+                run.command.wait()
             run.end_mlflow_runs()
             self._table.save(run.trial, "stopped", run.result)
 
