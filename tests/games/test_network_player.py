@@ -50,11 +50,18 @@ def test_games_of_go_end_with_nothing_left_to_play():
     match = play_match(game, choose, choose, 20)
     endings = [game.ending(state) for state in match.states]
     assert endings.count("rules") >= 15
-    for state in match.states:
-        planes = game.observe([game.start()])
-        assert not playable_actions(game, planes)[0, -1], "no pass at the start"
-        legal = state.history()
-        assert len(legal) <= game.rules.max_game_length()
+    assert not playable_actions(game, game.observe([game.start()]))[0, -1], "no pass at the start"
+    for state, ending in zip(match.states, endings, strict=True):
+        if ending != "rules":
+            continue
+        moves, before = state.history(), game.start()
+        for move in moves[:-2]:
+            game.play(before, move)
+        for _ in range(2):  # neither side had a move left
+            assert np.flatnonzero(playable_actions(game, game.observe([before]))[0]).tolist() == [
+                25
+            ]
+            game.play(before, 25)
 
 
 def test_playable_actions_of_other_games_are_the_legal_ones():

@@ -116,6 +116,13 @@ def test_each_opponent_is_the_one_that_its_name_says():
     assert not isinstance(without.matches("test", ()).pair("policy")[0], TreeSearch)
 
 
+def test_the_search_has_the_settings_of_the_datamodule():
+    data = make(num_simulations=3, exploration=1.25, rollout_share=0.75)
+    search = data.players.strongest("test")
+    assert (search.num_simulations, search.exploration, search.rollout_share) == (3, 1.25, 0.75)
+    assert data.players.rollouts("test").exploration == 1.25
+
+
 def test_gnu_go_plays_and_is_closed(monkeypatch):
     closed = []
 

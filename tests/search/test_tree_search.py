@@ -13,7 +13,7 @@ from rl_lightning.games.network_player import playable_actions
 from rl_lightning.networks.board import BoardPolicy, BoardValue
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.search.evaluators import network_evaluator, random_rollout, uniform_evaluator
-from rl_lightning.search.tree_search import TreeSearch
+from rl_lightning.search.tree_search import SearchResult, TreeSearch
 
 GAMES = ["tic_tac_toe", "connect_four", "go(board_size=3,komi=0.5)"]
 
@@ -193,10 +193,34 @@ def test_the_tree_of_another_game_is_not_reused():
     game.play(state, 0)
     search._kept[id(state)] = (state, [5], search._kept[id(state)][2])
     assert search.search([state]).visits.sum() == 50
-    while not state.is_terminal():
-        game.play(state, game.legal_actions(state)[0])
-    search([game.start()])
-    assert id(state) not in search._kept, "trees of finished games are discarded"
+
+
+def test_trees_of_games_that_are_not_searched_any_more_are_discarded():
+    """A front end clears its board without a word to the search."""
+    game = BoardGame("tic_tac_toe")
+    search = TreeSearch(game, uniform_evaluator(game), 20)
+    for _ in range(10):
+        search([game.start()])
+    assert len(search._kept) + len(search._before) <= 2
+
+
+def test_trees_of_games_in_lock_step_are_kept():
+    """Of two games the search plays in every second call each."""
+    game = BoardGame("tic_tac_toe")
+    search = TreeSearch(game, uniform_evaluator(game), 200, exploration=1.0)
+    first, second = game.start(), game.start()
+    search([first])
+    search([second])
+    for action in (0, 4):
+        game.play(first, action)
+    assert search.search([first]).visits.sum() > 200, "the tree of two calls ago"
+
+
+def test_of_equally_visited_actions_the_better_one_is_played():
+    visits = np.array([[5, 7, 7, 7], [0, 3, 3, 4]])
+    values = np.array([[1.0, -0.2, 0.3, 0.2], [1.0, 0.9, 1.0, -1.0]])
+    found = SearchResult(visits, values, np.zeros((2, 4), np.float32))
+    assert TreeSearch.best_actions(found) == [2, 3]
 
 
 # Moves, and the actions that are best after them.

@@ -32,7 +32,7 @@ class TreeSearch:
     """Searches positions by the algorithm of AlphaGo, and plays the most visited action.
 
     The value of a leaf is (1 - λ) v + λ z, with v from the evaluator and z from a rollout. There
-    is no noise at the root. The trees of a game are kept while it goes on: the search of a
+    is no noise at the root. The tree of a game is kept while it goes on: the search of a
     position starts from what the search of an earlier position of this game found.
 
     Legal actions with the prior 0 are not searched.
@@ -84,8 +84,10 @@ class TreeSearch:
         self.leaves_per_batch = leaves_per_batch
         self.virtual_loss = virtual_loss
         # By the identity of a game's state, which changes while the game goes on: the state, the
-        # moves that lead to the root, and the tree.
+        # moves that lead to the root, and the tree. Lock-step games are searched in every second
+        # call, so trees that two calls did not use are of games that were given up.
         self._kept: dict[int, tuple[State, list[int], Tree]] = {}
+        self._before: dict[int, tuple[State, list[int], Tree]] = {}
 
     def __call__(self, states: Sequence[State]) -> list[int]:
         """The most visited action of each position; of equal ones that with the better value."""
@@ -116,12 +118,10 @@ class TreeSearch:
 
     def forget(self) -> None:
         """Discard the trees of all games."""
-        self._kept = {}
+        self._kept, self._before = {}, {}
 
     def _roots(self, states: Sequence[State]) -> list[Tree]:
         """The trees of positions, reused from their games or new, with expanded roots."""
-        kept = self._kept
-        self._kept = {key: each for key, each in kept.items() if not each[0].is_terminal()}
         trees = [self._reused(state) for state in states]
         missing = [index for index, tree in enumerate(trees) if tree is None]
         if missing:
@@ -132,14 +132,16 @@ class TreeSearch:
                 self._add_node(tree, state, row)
                 trees[index] = tree
         found = [tree for tree in trees if tree is not None]
+        self._before, self._kept = self._kept, {}
         for state, tree in zip(states, found, strict=True):
             self._kept[id(state)] = (state, state.history(), tree)
         return found
 
     def _reused(self, state: State) -> Tree | None:
-        if id(state) not in self._kept:
+        kept = self._kept.get(id(state)) or self._before.get(id(state))
+        if kept is None:
             return None
-        _, before, tree = self._kept[id(state)]
+        _, before, tree = kept
         moves = state.history()
         if moves[: len(before)] != before:
             return None

@@ -55,6 +55,25 @@ def test_a_batch_holds_the_moves_of_the_policy_in_whole_games():
     assert data.env_steps == len(batch.actions)
 
 
+LINES = torch.tensor(
+    [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]]
+)
+
+
+def test_outcomes_are_those_of_the_policy():
+    """The policy wins with its last move or not at all."""
+    seen = set()
+    for batch in following(make(), 6):
+        lasts = batch.lengths.cumsum(0) - 1
+        for last, outcome in zip(lasts.tolist(), batch.outcomes.tolist(), strict=True):
+            planes = batch.observations[last].flatten(1)
+            own = planes[2 if planes[3].all() else 1].clone()
+            own[batch.actions[last]] = True
+            assert bool(own[LINES].all(1).any()) == (outcome == 1)
+            seen.add(outcome)
+    assert {1.0, -1.0} <= seen
+
+
 def test_batches_depend_on_seed_rank_and_update():
     first = following(make(), 3)
     assert all(same(a, b) for a, b in zip(first, following(make(), 3), strict=True))

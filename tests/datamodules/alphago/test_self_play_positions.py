@@ -87,6 +87,22 @@ def test_a_training_draws_from_the_newest_games():
     assert {row.numpy().tobytes() for row in batches[-1].observations} <= seen
 
 
+def test_positions_of_go_are_turned_by_every_symmetry():
+    data = make("go(board_size=4,komi=0.5)", batch_size=200)
+    (batch,) = following(data, 1)
+    rings = data.ring.take(np.arange(data.ring.size)).observations
+    turned = [turn_planes(rings, np.full(len(rings), k)) for k in range(8)]
+    found = {
+        k
+        for row in batch.observations
+        for k in range(8)
+        if (turned[k] == row).flatten(1).all(1).any()
+    }
+    own = {row.numpy().tobytes() for row in rings}
+    assert found == set(range(8))
+    assert sum(row.numpy().tobytes() in own for row in batch.observations) < 100
+
+
 def test_batches_depend_on_seed_rank_and_update_and_resume():
     whole = following(make(), 6)
     assert all(same(a, b) for a, b in zip(whole, following(make(), 6), strict=True))

@@ -13,6 +13,7 @@ from rl_lightning.experience import CheckedMoves, MatchResults, SelfPlayGames
 from rl_lightning.functional.returns import game_advantages
 from rl_lightning.games.board_game import BoardGame
 from rl_lightning.modules.alphago.self_play_policy import SelfPlayPolicy
+from rl_lightning.runtime import ranks
 from rl_lightning.runtime.errors import ConfigurationError
 from trainers import quiet
 
@@ -69,6 +70,24 @@ def test_the_loss_is_reinforce_with_the_value_as_baseline():
         assert torch.allclose(one, parameter.grad)
 
 
+def test_advantages_are_normalised_over_the_batch():
+    module, batch = make(normalise_advantages=True, value_coefficient=0.0), games()
+    results, values = torch.tensor([1.0, 1.0, -1.0]), module.value(batch.observations).detach()
+    advantages = results - values
+    scaled = (advantages - advantages.mean()) / advantages.std(correction=0)
+    chosen = log_probs_of(module.policy, batch)[[0, 1, 2], [4, 2, 7]]
+    assert torch.allclose(module.training_step(batch), -(chosen * scaled).mean(), atol=1e-5)
+    assert not torch.allclose(-(chosen * scaled).mean(), -(chosen * advantages).mean(), atol=1e-2)
+
+
+def test_a_rank_with_more_moves_weighs_more(monkeypatch):
+    module, batch = make(), games()
+    alone = module.training_step(batch)
+    monkeypatch.setattr(ranks, "has_several_ranks", lambda: True)
+    monkeypatch.setattr(ranks, "mean_over_ranks", lambda count: count * 0 + 6)
+    assert torch.allclose(module.training_step(batch).float(), alone * 3 / 6)
+
+
 def test_entropy_and_kl_have_their_weights():
     batch = games()
     plain = make().training_step(batch)
@@ -115,7 +134,6 @@ def test_advantages_of_games():
 
 
 def test_results_of_matches_are_counted():
-    data = SelfPlayDataModule("tic_tac_toe", games_per_update=2, num_simulations=2)
     module, logged = make(), {}
     module.log_dict = lambda metrics, **_: logged.update(metrics)
     outcomes = torch.tensor([1.0, 0, 0, -1, -1, -1], dtype=torch.float64)
@@ -132,7 +150,6 @@ def test_results_of_matches_are_counted():
     logged.clear()
     module.on_test_epoch_end()
     assert not logged, "counts are reset"
-    assert data.num_simulations == 2
 
 
 def test_settings_that_cannot_be_used_are_one_line():
