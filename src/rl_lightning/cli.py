@@ -5,7 +5,6 @@ An experiment is one YAML file. Every value in it can be overridden by a flag wi
 
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
@@ -13,7 +12,6 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any, TextIO
 
-import torch
 import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -26,16 +24,19 @@ from rl_lightning.command_line.configurations import with_found_configurations
 from rl_lightning.compatibility.pairs import check_batch_types
 from rl_lightning.experience import ServesGtp
 from rl_lightning.lightning_adapter.command_line import ConfiguredCLI, OneLineParser, shorten
-from rl_lightning.lightning_adapter.errors import is_lost_connection, raised_by_lightning
+from rl_lightning.lightning_adapter.errors import (
+    is_lost_connection,
+    raised_by_lightning,
+    refused_by_torch,
+)
 from rl_lightning.lightning_adapter.messages import quieten_libraries
-from rl_lightning.runtime.checkpoints import check_checkpoint, load_weights
+from rl_lightning.runtime.checkpoints import load_weights
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 from rl_lightning.runtime.launchers import LauncherError
 from rl_lightning.runtime.ranks import has_several_ranks
 from rl_lightning.runtime.stopping import StoppedError, raise_at_sigint, restored_sigint
-from rl_lightning.tracking.changed_settings import changed_settings
+from rl_lightning.tracking.asked_checkpoint import find_checkpoint
 from rl_lightning.tracking.ending import ending
-from rl_lightning.tracking.mlflow_tracker import MLflowTracker
 from rl_lightning.tracking.run_description import RunDescription, describe_run
 from rl_lightning.tracking.run_folder import TrackConfig
 from rl_lightning.trainer import (
@@ -178,7 +179,27 @@ class CommandLine(ConfiguredCLI):
 
     def after_instantiate_classes(self) -> None:
         """Find and check the checkpoint, and continue its run."""
-        self._find_checkpoint()
+        prepare_trainer(self.trainer, self.model, self.datamodule, self.subcommand == "fit")
+        if (weights := self.options.get("weights_path")) is not None:
+            if self.options.ckpt_path is not None:
+                raise ConfigurationError(
+                    f"--weights_path {weights} starts a new run and --ckpt_path "
+                    f"{self.options.ckpt_path} resumes one: give one of them"
+                )
+            rank_zero_info(load_weights(Path(weights), self.model))
+        if self.options.ckpt_path is not None:
+            self.config_init[self.subcommand]["ckpt_path"] = find_checkpoint(
+                self.options.ckpt_path,
+                self.trainer,
+                self.model,
+                self._configuration()[0],
+                fitting=self.subcommand == "fit",
+            )
+        elif self.subcommand != "fit" and not self.options.untrained:
+            raise ConfigurationError(
+                f"{self.subcommand} needs a checkpoint, because without one the weights are "
+                "untrained: give --ckpt_path, or --untrained true if you want that"
+            )
         if self.subcommand == "fit":
             self._try_optimizers()
         raise_at_sigint(f"SIGINT stopped {self.subcommand}")
@@ -193,66 +214,12 @@ class CommandLine(ConfiguredCLI):
         try:
             self.model.configure_optimizers()
         except (ValueError, TypeError) as error:
-            if not _refused_by_torch(error):
+            if not refused_by_torch(error):
                 raise
             raise ConfigurationError(
                 f"the optimizer or its schedule cannot be made ({one_line(str(error))}): change "
                 "--model.optimizer or --model.lr_scheduler"
             ) from error
-
-    def _find_checkpoint(self) -> None:
-        prepare_trainer(self.trainer, self.model, self.datamodule, self.subcommand == "fit")
-        asked = self.options.ckpt_path
-        weights = self.options.get("weights_path")
-        if weights is not None:
-            if asked is not None:
-                raise ConfigurationError(
-                    f"--weights_path {weights} starts a new run and --ckpt_path {asked} resumes "
-                    "one: give one of them"
-                )
-            rank_zero_info(load_weights(Path(weights), self.model))
-        trackers = [each for each in self.trainer.loggers if isinstance(each, MLflowTracker)]
-        if asked in ("last", "best") and trackers:
-            found = str(trackers[0].checkpoint(asked))
-            rank_zero_info(f"--ckpt_path {asked} is {found}")
-            asked = found
-            self.config_init[self.subcommand]["ckpt_path"] = asked
-        elif asked in ("last", "best"):
-            raise ConfigurationError(
-                f"--ckpt_path {asked} needs an MLflowTracker in trainer.logger to find the run, "
-                "and there is none: give the checkpoint's path"
-            )
-        if asked is None:
-            if self.subcommand != "fit" and not self.options.untrained:
-                raise ConfigurationError(
-                    f"{self.subcommand} needs a checkpoint, because without one the weights are "
-                    "untrained: give --ckpt_path, or --untrained true if you want that"
-                )
-            return
-        if asked == "hpc":  # Lightning finds the checkpoint that it wrote before a SLURM requeue
-            return
-        check_checkpoint(Path(asked), self.model)
-        for tracker in trackers:
-            run = tracker.go_on_with(Path(asked), evaluates=self.subcommand != "fit")
-            if run is not None and self.subcommand == "fit":
-                self._compare_settings(run)
-
-    def _compare_settings(self, run: Path) -> None:
-        """Compare the configuration with that of a resumed run.
-
-        Raises:
-            ConfigurationError: If the module or the seed differ. MLflow keeps the parameters that
-                the run had, and the optimizer its own learning rate.
-        """
-        changed = changed_settings(run, self._configuration()[0])
-        for each in changed:
-            if each.flag == "seed_everything" or each.flag.startswith("model"):
-                raise ConfigurationError(
-                    f"--ckpt_path resumes the run {run.name}, and {each}: leave {each.flag} as it "
-                    "was, or start a new run from the weights (--weights_path)"
-                )
-        if changed:
-            rank_zero_info(f"The resumed run changes: {'; '.join(map(str, changed))}")
 
     def after_fit(self) -> None:
         """Print what was reached, where it is, and which command comes next."""
@@ -284,14 +251,6 @@ class _GtpCLI(CommandLine):
         self._serve()
 
 
-def _refused_by_torch(error: Exception) -> bool:
-    """Whether a constructor of torch.optim raised an error, or could not be called."""
-    frames = traceback.extract_tb(error.__traceback__)
-    inside = Path(frames[-1].filename).is_relative_to(Path(torch.optim.__file__).parent)
-    # A missing or unknown argument is raised where jsonargparse calls the class.
-    return inside or "jsonargparse" in Path(frames[-1].filename).parts
-
-
 def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = CommandLine) -> int:
     """Run the command line; returns its exit status.
 
@@ -307,13 +266,8 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
     if given[:1] == ["gtp"]:
         cli = partial(_GtpCLI, sys.stdout)
         with redirect_stdout(sys.stderr):  # only the answers are on the standard output
-            quiet = [
-                "--trainer.limit_predict_batches",
-                "0",
-                "--trainer.enable_progress_bar",
-                "false",
-            ]
-            return main(["predict", *given[1:], *quiet], cli)
+            flags = "--trainer.limit_predict_batches 0 --trainer.enable_progress_bar false"
+            return main(["predict", *given[1:], *flags.split()], cli)
     for package in _LISTED.values():
         import_classes(package)
     try:

@@ -4,6 +4,7 @@ import traceback
 from pathlib import Path
 
 import lightning
+import torch
 
 
 def raised_by_lightning(error: BaseException) -> bool:
@@ -19,3 +20,10 @@ def is_lost_connection(error: BaseException) -> bool:
     """Whether torch's Gloo could not reach the process of another rank, which has then ended."""
     message = str(error)
     return "closed by peer" in message or "reset by peer" in message
+
+
+def refused_by_torch(error: BaseException) -> bool:
+    """Whether a constructor of torch.optim raised an error, or could not be called."""
+    file = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    # A missing or unknown argument is raised where jsonargparse calls the class.
+    return file.is_relative_to(Path(torch.optim.__file__).parent) or "jsonargparse" in file.parts
