@@ -14,7 +14,8 @@ from jsonargparse import ArgumentParser
 from typing_extensions import Unpack
 
 from rl_lightning.datamodules import ReplayDataModule, RolloutDataModule, TabularDataModule
-from rl_lightning.modules import A2C, DQN, SAC, Reinforce
+from rl_lightning.modules import A2C, DQN, SAC, RecurrentAttentionModel, Reinforce
+from rl_lightning.modules.recurrent_attention.ram import RAMLearningOptions
 from rl_lightning.runtime.constructors import CheckedConstructor, require_range
 from rl_lightning.runtime.errors import ConfigurationError
 from specs import spec
@@ -36,6 +37,14 @@ def adam(**options: Any) -> Any:
         (
             lambda: DQN(DISCRETE, network=torch.nn.Identity()),
             "network of DQN is Identity(): choose one of mlp, atari_2013, nature",
+        ),
+        (
+            lambda: RecurrentAttentionModel((1, 28, 28), 10, network=3),
+            "network of RecurrentAttentionModel is 3: it must be an instance of RAMNetworkOptions",
+        ),
+        (
+            lambda: RecurrentAttentionModel((1, 28, 28), 10, learning=RAMLearningOptions(std="x")),
+            "std of RAMLearningOptions is 'x': it must be a valid number",
         ),
         (lambda: DQN(DISCRETE, loss="mse"), "loss of DQN is 'mse': choose one of squared, huber"),
         (lambda: A2C(DISCRETE, optimizer=3), "optimizer of A2C is 3: it must be callable"),

@@ -10,6 +10,7 @@ import math
 import re
 import reprlib
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from functools import cache
 from inspect import Parameter, Signature
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
@@ -158,6 +159,9 @@ def _check(what: str, value: Any, annotation: Any) -> None:
     except ValidationError as error:
         shown = one_line(reprlib.repr(value))
         raise ConfigurationError(f"{what} is {shown}: {_advice(error.errors())}") from None
+    if is_dataclass(annotation):
+        for name, hint in get_type_hints(annotation).items():
+            _check(f"{name} of {type(value).__name__}", getattr(value, name), hint)
     returned = {get_args(each)[-1] for each in (annotation, *get_args(annotation)) if _calls(each)}
     if callable(value) and torch.optim.Optimizer in returned:
         _make_optimizer(what, value)
@@ -192,8 +196,10 @@ def _comparable(value: Any, annotation: Any) -> Any:
 @cache
 def _adapter(annotation: Any) -> Any:
     # Imported at the first use, because the import takes longer than that of most of this package.
-    from pydantic import ConfigDict, TypeAdapter
+    from pydantic import ConfigDict, InstanceOf, TypeAdapter
 
+    if is_dataclass(annotation):
+        return TypeAdapter(InstanceOf[annotation])
     if is_typeddict(annotation):  # pydantic refuses those of `typing` before Python 3.12
         annotation = Mapping
     config = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
