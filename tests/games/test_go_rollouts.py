@@ -1,5 +1,7 @@
 """Compiled rollouts of Go, compared with OpenSpiel move by move."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from rl_lightning.games.board_game import BoardGame
 from rl_lightning.games.go_setup import stones_of
 from rl_lightning.games.gtp import area_difference
 from rl_lightning.games.network_player import own_eyes, playable_actions
+from rl_lightning.search import evaluators
 from rl_lightning.search.evaluators import random_rollout
 
 
@@ -144,6 +147,30 @@ def test_passes_and_the_length_of_the_game_are_those_of_the_position():
             np.zeros((1, 1), np.uint64), results,
         )  # fmt: skip
         assert results[0, 0] == result
+
+
+def test_after_a_pass_nothing_is_forbidden_by_ko():
+    """Black's only point is forbidden. White captures two stones there after Black's pass."""
+    stones = np.full(16, -1, np.int8)
+    stones[[1, 4]], stones[[0, 10, 15]] = 1, 0  # White has eyes at 10 and 15
+    board, *chains = go.new_board(stones, 4)
+    seed = np.zeros(1, np.uint64)
+    assert go.play_out(place_of(0, 4), 0, 2, 4, board, *chains, seed) == -16
+
+
+def test_a_rollout_continues_the_game_of_its_state(monkeypatch):
+    given = []
+    spied = SimpleNamespace(roll_out=lambda *arguments: given.append(arguments[2:4]))
+    monkeypatch.setattr(evaluators, "compiled", lambda name: spied)
+    game = BoardGame("go(board_size=3,komi=0.5)")
+    states = [game.start() for _ in range(3)]
+    for state, moves in zip(states, ((), (9,), (9, 4)), strict=True):
+        for move in moves:
+            state.apply_action(move)
+    random_rollout(game, np.random.default_rng(0))(states)
+    ((passes, moves_left),) = given
+    assert passes.tolist() == [0, 1, 0], "the last move"
+    assert moves_left.tolist() == [18, 17, 16]
 
 
 def test_rollouts_repeat_and_depend_on_the_generator():
