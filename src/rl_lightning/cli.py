@@ -24,11 +24,7 @@ from rl_lightning.command_line.configurations import with_found_configurations
 from rl_lightning.compatibility.pairs import check_batch_types
 from rl_lightning.experience import ServesGtp
 from rl_lightning.lightning_adapter.command_line import ConfiguredCLI, OneLineParser, shorten
-from rl_lightning.lightning_adapter.errors import (
-    is_lost_connection,
-    raised_by_lightning,
-    refused_by_torch,
-)
+from rl_lightning.lightning_adapter.errors import is_lost_connection, refuses_settings
 from rl_lightning.lightning_adapter.messages import quieten_libraries
 from rl_lightning.runtime.checkpoints import load_weights
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
@@ -200,26 +196,7 @@ class CommandLine(ConfiguredCLI):
                 f"{self.subcommand} needs a checkpoint, because without one the weights are "
                 "untrained: give --ckpt_path, or --untrained true if you want that"
             )
-        if self.subcommand == "fit":
-            self._try_optimizers()
         raise_at_sigint(f"SIGINT stopped {self.subcommand}")
-
-    def _try_optimizers(self) -> None:
-        """Make the optimizers once, before a run is created.
-
-        Raises:
-            ConfigurationError: If a constructor of torch refuses a setting. Errors of the module's
-                own code keep their traceback.
-        """
-        try:
-            self.model.configure_optimizers()
-        except (ValueError, TypeError) as error:
-            if not refused_by_torch(error):
-                raise
-            raise ConfigurationError(
-                f"the optimizer or its schedule cannot be made ({one_line(str(error))}): change "
-                "--model.optimizer or --model.lr_scheduler"
-            ) from error
 
     def after_fit(self) -> None:
         """Print what was reached, where it is, and which command comes next."""
@@ -298,7 +275,7 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
             _print_error(f"rl_lightning: error: {_LOST_RANK}")
             return 1
         shown = _user_error(error)
-        if shown is None and raised_by_lightning(error):
+        if shown is None and refuses_settings(error):
             shown = error
         if shown is None:
             raise

@@ -9,7 +9,7 @@ import torch
 from lightning import Trainer
 from torch import distributed as dist
 
-from rl_lightning.lightning_adapter.errors import is_lost_connection, raised_by_lightning
+from rl_lightning.lightning_adapter.errors import is_lost_connection, refuses_settings
 from small_module import SmallModule
 from trainers import quiet
 
@@ -20,22 +20,27 @@ def error_of(function, *arguments, **options):
     return caught.value
 
 
-def test_an_error_about_settings_is_raised_by_lightning():
-    assert raised_by_lightning(error_of(Trainer, accelerator="abacus"))
+def test_lightnings_own_error_refuses_settings():
+    assert refuses_settings(error_of(Trainer, accelerator="abacus"))
     module = SmallModule()
     of_call = error_of(quiet(limit_train_batches=0.1, max_epochs=1).fit, module, module.loader(2))
-    assert raised_by_lightning(of_call)
+    assert refuses_settings(of_call)
 
 
-def test_an_error_in_a_module_or_in_a_wrong_call_is_not():
+def test_torchs_error_about_an_argument_of_an_optimizer_refuses_settings():
+    weights = [torch.zeros(1, requires_grad=True)]
+    assert refuses_settings(error_of(torch.optim.Adam, weights, lr=-1))
+
+
+def test_an_error_in_a_module_or_in_a_wrong_call_does_not():
     class Wrong(SmallModule):
         def training_step(self, batch, batch_idx):
             raise ValueError("of the module")
 
     module = Wrong()
-    assert not raised_by_lightning(error_of(quiet(max_epochs=1).fit, module, module.loader()))
-    assert not raised_by_lightning(error_of(Trainer, unknown_flag=1))
-    assert not raised_by_lightning(ValueError("never raised"))
+    assert not refuses_settings(error_of(quiet(max_epochs=1).fit, module, module.loader()))
+    assert not refuses_settings(error_of(Trainer, unknown_flag=1))
+    assert not refuses_settings(ValueError("never raised"))
 
 
 def lose_a_rank(rank, port, connection):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from jsonargparse import ArgumentParser
+from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import Unpack
 
 from rl_lightning.datamodules import ReplayDataModule, RolloutDataModule, TabularDataModule
@@ -51,6 +52,10 @@ def adam(**options: Any) -> Any:
         (
             lambda: A2C(DISCRETE, optimizer=adam(lr=-1)),
             "optimizer of A2C cannot be made: Invalid learning rate: -1",
+        ),
+        (
+            lambda: A2C(DISCRETE, lr_scheduler=partial(LambdaLR, lr_lambda=[])),
+            "lr_scheduler of A2C cannot be made: Expected 1 lr_lambdas, but got 0",
         ),
         (
             lambda: A2C(DISCRETE, optimizer=torch.nn.Identity),

@@ -1,7 +1,6 @@
 """Reads the dynamics of an environment, checks them and converts them to tensors."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,7 @@ from rl_lightning.runtime.errors import ConfigurationError
 
 Array = npt.NDArray[Any]
 
-# Limits of `check_loops`, so that it takes at most about ten seconds: sweeps over all states, and
-# lookups of a successor's value.
-MOST_SWEEPS, MOST_LOOKUPS = 16_384, 1_000_000_000
+MOST_SECONDS = 10  # for the linear program of `check_loops`
 
 
 def read_outcomes(env_id: str, env: Any, num_states: int, num_actions: int) -> Outcomes:
@@ -96,20 +93,21 @@ def check_repeats(env_id: str, outcomes: Outcomes, again: Outcomes) -> None:
 def check_endings(env_id: str, outcomes: Outcomes, num_states: int) -> None:
     """Check that with γ = 1 there are no rewards in states from which no episode can end.
 
-    The states from which an episode can end are found by a backward search from the outcomes that
-    terminate.
-
     Raises:
         ConfigurationError: For a state whose value would be infinite.
     """
+    # Imported here, because it is not needed with γ < 1.
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import breadth_first_order
+
     outcomes = _possible(outcomes)
-    before = _predecessor_search(outcomes.next_states, num_states)
-    can_end = np.zeros(num_states, np.bool_)
-    found = np.unique(outcomes.states[outcomes.terminated])
-    while found.size:
-        can_end[found] = True
-        previous = np.unique(outcomes.states[before(found)])
-        found = previous[~can_end[previous]]
+    end = num_states  # one more node of the graph, to which the outcomes that terminate lead
+    successors = np.where(outcomes.terminated, end, outcomes.next_states)
+    backwards = csr_array(
+        (np.ones(successors.size), (successors, outcomes.states)), shape=(end + 1, end + 1)
+    )
+    can_end = np.zeros(end + 1, np.bool_)
+    can_end[breadth_first_order(backwards, end, return_predecessors=False)] = True
     endless = ~can_end[outcomes.states] & (outcomes.rewards != 0)
     if endless.any():
         raise ConfigurationError(
@@ -124,36 +122,27 @@ def check_loops(env_id: str, outcomes: Outcomes, num_states: int, num_actions: i
     An action is endless if it never terminates and never leads to a state without endless
     actions. A policy without end takes endless actions only. If some endless actions with a
     positive reward are enough for a policy without end, the check fails. If no endless action has
-    a positive reward, the check passes. In other cases value iteration decides: the largest
-    growth of the undiscounted values in a sweep never increases, and converges to the largest mean
-    reward (Puterman 1994, section 8.5). If `MOST_LOOKUPS` is too small for as many sweeps as there
-    are states, the check passes.
+    a positive reward, the check passes. In other cases the largest mean reward decides.
 
     Raises:
         ConfigurationError: For a state from which a policy collects positive reward for ever.
     """
     outcomes = _possible(outcomes)
-    rows = _rows(outcomes, num_actions)
-    size = num_states * num_actions
+    rows, size = _rows(outcomes, num_actions), num_states * num_actions
     rewards = np.bincount(rows, outcomes.probabilities * outcomes.rewards, minlength=size)
+    rewards = rewards.reshape(num_states, num_actions)
     if not (rewards > 0).any():
         return
-    endless = _endless(outcomes, np.ones(size, np.bool_), num_actions)
+    endless = _endless(outcomes, np.ones_like(rewards, np.bool_))
     if not (rewards[endless] > 0).any():
         return
-    earning = _endless(outcomes, endless & (rewards > 0), num_actions)
-    state = int(earning.argmax()) // num_actions if earning.any() else None
-    if state is None:
-        inside = endless[rows]
-        state = _sweep_for_growth(
-            Outcomes._make(column[inside] for column in outcomes),
-            np.where(endless, rewards, -np.inf).reshape(num_states, num_actions),
-        )
-    if state is not None:
+    earning = _endless(outcomes, endless & (rewards > 0))
+    pair = int(earning.argmax()) if earning.any() else _best_pair(outcomes, endless, rewards)
+    if pair is not None:
         raise ConfigurationError(
-            f"{env_id}: from state {state} a policy can collect a positive reward for ever, so "
-            "with gamma 1 its value is infinite: choose gamma < 1, or give no positive reward on "
-            "loops"
+            f"{env_id}: from state {pair // num_actions} a policy can collect a positive reward "
+            "for ever, so with gamma 1 its value is infinite: choose gamma < 1, or give no "
+            "positive reward on loops"
         )
 
 
@@ -162,69 +151,53 @@ def _possible(outcomes: Outcomes) -> Outcomes:
     return Outcomes._make(column[possible] for column in outcomes)
 
 
-def _predecessor_search(successors: Array, num_states: int) -> Callable[[Array], Array]:
-    """Return a function that finds, for given states, the outcomes that lead to one of them.
+def _endless(outcomes: Outcomes, allowed: Array) -> Array:
+    """The endless pairs of state and action [S, A] bool, among the `allowed` pairs [S, A] only."""
+    kept: Array = allowed.copy()
+    kept[outcomes.states[outcomes.terminated], outcomes.actions[outcomes.terminated]] = False
+    alive: Any = np.ones(len(kept), np.bool_)
+    while (alive & ~kept.any(axis=1)).any():
+        alive = kept.any(axis=1)
+        lost = ~alive[outcomes.next_states]
+        kept[outcomes.states[lost], outcomes.actions[lost]] = False
+    return kept
+
+
+def _best_pair(outcomes: Outcomes, endless: Array, rewards: Array) -> int | None:
+    """A pair of state and action that the policy with the largest mean reward keeps returning to.
+
+    The largest mean reward is the solution of a linear program over the shares x(s, a) of time
+    that a policy spends in each pair: as often as it enters a state, it leaves it (Puterman 1994,
+    section 8.8).
 
     Args:
-        successors: Next state of each outcome [M].
-        num_states: S.
-    """
-    order = np.argsort(successors, kind="stable")
-    first = np.searchsorted(successors, np.arange(num_states + 1), sorter=order)
-
-    def find(states: Array) -> Array:
-        counts = first[states + 1] - first[states]
-        offsets = np.repeat(first[states] - np.cumsum(counts) + counts, counts)
-        found: Array = order[offsets + np.arange(counts.sum())]
-        return found
-
-    return find
-
-
-def _endless(outcomes: Outcomes, allowed: Array, num_actions: int) -> Array:
-    """The endless pairs of state and action [S·A] bool, among `allowed` pairs only."""
-    rows, kept = _rows(outcomes, num_actions), allowed.copy()
-    kept[rows[outcomes.terminated]] = False
-    num_states = kept.size // num_actions
-    before = _predecessor_search(outcomes.next_states, num_states)
-    alive = np.ones(num_states, np.bool_)
-    while True:
-        lost = np.flatnonzero(alive & ~kept.reshape(num_states, num_actions).any(axis=1))
-        if not lost.size:
-            return kept
-        alive[lost] = False
-        kept[rows[before(lost)]] = False
-
-
-def _sweep_for_growth(outcomes: Outcomes, rewards: Array) -> int | None:
-    """Find a state whose undiscounted value grows without limit under the best actions.
-
-    Args:
-        outcomes: Of endless pairs of state and action.
-        rewards: E[r | s, a] [S, A], with -inf for every other pair.
+        outcomes: All outcomes.
+        endless: The endless pairs [S, A].
+        rewards: E[r | s, a] [S, A].
 
     Returns:
-        Such a state, or None.
+        The pair's index, or None if the largest mean reward is 0 or negative, or if it is not
+        found in `MOST_SECONDS`.
     """
-    rows = _rows(outcomes, rewards.shape[1])
-    alive = np.isfinite(rewards).any(axis=1)
-    num_alive, tolerance = int(alive.sum()), 1e-9 * rewards.max()
-    most = min(MOST_SWEEPS, MOST_LOOKUPS // rows.size)
-    # A random walk needs about the square of its number of states to go from one end to the other.
-    least = min(max(1_024, num_alive**2), most)
-    values, largest = np.zeros(len(rewards)), []
-    for sweep in range(1, most + 1):
-        weighted = outcomes.probabilities * values[outcomes.next_states]
-        after = np.bincount(rows, weighted, minlength=rewards.size).reshape(rewards.shape)
-        growth = np.where(alive, (rewards + after).max(axis=1) - values, 0.0)
-        largest.append(growth.max())
-        if largest[-1] <= tolerance:
-            return None
-        is_due = sweep == most or (sweep >= least and sweep & (sweep - 1) == 0)
-        if is_due and sweep >= 2 * num_alive and largest[-1] > 0.99 * largest[sweep // 2]:
-            return int(growth.argmax())
-        values += growth / 2  # half a step, because full steps can oscillate on a cycle
-    return None
+    from scipy.optimize import linprog
+    from scipy.sparse import csr_array, vstack
+
+    num_states, num_actions = rewards.shape
+    pairs, earned = np.flatnonzero(endless), rewards[endless]
+    shape = (num_states, pairs.size)
+    leaving = csr_array((np.ones(pairs.size), (pairs // num_actions, np.arange(pairs.size))), shape)
+    inside = endless[outcomes.states, outcomes.actions]
+    columns = np.searchsorted(pairs, _rows(outcomes, num_actions)[inside])
+    entries = (outcomes.next_states[inside], columns)
+    entering = csr_array((outcomes.probabilities[inside], entries), shape)
+    found = linprog(
+        -earned,
+        A_eq=vstack([leaving - entering, np.ones((1, pairs.size))]),
+        b_eq=np.append(np.zeros(num_states), 1.0),
+        options={"time_limit": MOST_SECONDS},
+    )
+    is_positive = found.x is not None and -found.fun > 1e-7 * earned.max()
+    return int(pairs[found.x.argmax()]) if is_positive else None
 
 
 def read_initial(env_id: str, env: Any, num_states: int) -> Array:

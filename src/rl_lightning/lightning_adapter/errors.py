@@ -6,24 +6,19 @@ from pathlib import Path
 import lightning
 import torch
 
+# Where a `raise` is about settings of the user.
+_CHECKING = (Path(lightning.__file__).parent, Path(torch.optim.__file__).parent)
 
-def raised_by_lightning(error: BaseException) -> bool:
-    """Whether a `raise` in Lightning's own code raised an error, which is then about settings."""
+
+def refuses_settings(error: BaseException) -> bool:
+    """Whether a `raise` in the code of Lightning or of torch.optim raised an error."""
     frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
+    if not frames or not (frames[-1].line or "").startswith("raise "):
         return False
-    inside = Path(frames[-1].filename).is_relative_to(Path(lightning.__file__).parent)
-    return inside and (frames[-1].line or "").startswith("raise ")
+    return any(Path(frames[-1].filename).is_relative_to(folder) for folder in _CHECKING)
 
 
 def is_lost_connection(error: BaseException) -> bool:
     """Whether torch's Gloo could not reach the process of another rank, which has then ended."""
     message = str(error)
     return "closed by peer" in message or "reset by peer" in message
-
-
-def refused_by_torch(error: BaseException) -> bool:
-    """Whether a constructor of torch.optim raised an error, or could not be called."""
-    file = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    # A missing or unknown argument is raised where jsonargparse calls the class.
-    return file.is_relative_to(Path(torch.optim.__file__).parent) or "jsonargparse" in file.parts

@@ -13,14 +13,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from inspect import Parameter, Signature
-from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
 from torch import nn
-from typing_extensions import Unpack, is_typeddict
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from typing_extensions import Self, Unpack, is_typeddict
 
 from rl_lightning.runtime.errors import ConfigurationError, one_line
+
+# An entry of the section "Args" of a docstring, and its name.
+_ENTRY = re.compile(r"^(    (\w+): .*\n(?:     .*\n)*)", re.MULTILINE)
+_VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 class CheckedConstructor:
@@ -35,9 +41,8 @@ class CheckedConstructor:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Add the options of the base class to the signature and to the docstring."""
         super().__init_subclass__(**kwargs)
-        cls.__signature__ = _full_signature(cls)
-        if (init := cls.__dict__.get("__init__")) is not None:
-            _resolve_options(cls, init)
+        if "__init__" in cls.__dict__:
+            _inherit_options(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Check the arguments.
@@ -46,17 +51,17 @@ class CheckedConstructor:
             ConfigurationError: If an argument has another type than its annotation, or is NaN or
                 infinite, or if an optimizer or a schedule refuses its arguments.
         """
-        parameters = cls.__signature__.parameters
-        if not any(each.kind == Parameter.VAR_KEYWORD for each in parameters.values()):
-            for unknown in kwargs.keys() - parameters.keys():
-                close = difflib.get_close_matches(unknown, parameters, n=1) or parameters
-                raise ConfigurationError(
-                    f"{cls.__name__} has no option {unknown}: choose one of {', '.join(close)}"
-                )
-        for name, value in cls.__signature__.bind_partial(*args, **kwargs).arguments.items():
+        signature = inspect.signature(cls)
+        parameters = signature.parameters
+        variadic = {each.name for each in parameters.values() if each.kind in _VARIADIC}
+        for unknown in () if variadic else kwargs.keys() - parameters.keys():
+            close = difflib.get_close_matches(unknown, parameters, n=1) or parameters
+            raise ConfigurationError(
+                f"{cls.__name__} has no option {unknown}: choose one of {', '.join(close)}"
+            )
+        for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
             annotation = parameters[name].annotation
-            variadic = parameters[name].kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-            if annotation is not Parameter.empty and not variadic:
+            if annotation is not Parameter.empty and name not in variadic:
                 _check(f"{name} of {cls.__name__}", value, annotation)
         return super().__new__(cls)
 
@@ -75,27 +80,36 @@ def require_range(low: float, high: float = math.inf, **numbers: float | None) -
             raise ConfigurationError(f"{name} is {number}: {advice}")
 
 
-def _full_signature(cls: type) -> Signature:
-    """The parameters of a constructor and of those that it passes its `**options` on to."""
-    found: dict[str, Parameter] = {}
-    variadic: list[Parameter] = []
-    for base in cls.__mro__:
-        if "__init__" not in base.__dict__ or base is object:
-            continue
-        init = base.__dict__["__init__"]
-        _, *own = inspect.signature(init).parameters.values()
-        hints = _type_hints(init)
-        passed_on = bool(variadic)  # to this constructor, by keyword
-        variadic = [each for each in own if each.kind == Parameter.VAR_KEYWORD]
-        for each in own:
-            if each.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
-                continue
-            kind = Parameter.KEYWORD_ONLY if passed_on else each.kind
-            annotation = hints.get(each.name, each.annotation)
-            found.setdefault(each.name, each.replace(annotation=annotation, kind=kind))
-        if not variadic:
-            break
-    return Signature(sorted((*found.values(), *variadic), key=lambda each: each.kind))
+def _inherit_options(cls: Any) -> None:
+    """Replace `**options` in signature and docstring by the options of the base class.
+
+    An annotation `Unpack[…]` is removed. jsonargparse would take the options from it, without
+    their defaults. Without an annotation it follows `super().__init__(**options)`.
+
+    Raises:
+        TypeError: If the TypedDict does not have exactly the options of the base class.
+    """
+    init = cls.__dict__["__init__"]
+    hints = _type_hints(init)
+    _, *given = inspect.signature(init).parameters.values()
+    own = {
+        each.name: each.replace(annotation=hints.get(each.name, each.annotation)) for each in given
+    }
+    inherited: dict[str, Parameter] = {}
+    options = next((each for each in own.values() if each.kind == Parameter.VAR_KEYWORD), None)
+    if options is not None:
+        base = next(each for each in cls.__mro__[1:] if "__init__" in each.__dict__)
+        del own[options.name]
+        for name, each in inspect.signature(base).parameters.items():
+            if name not in own and each.kind != Parameter.VAR_POSITIONAL:
+                kind = max(each.kind, Parameter.KEYWORD_ONLY)
+                inherited[name] = each.replace(kind=kind)
+    parameters = sorted((*own.values(), *inherited.values()), key=lambda each: each.kind)
+    cls.__signature__ = Signature(parameters)
+    if options is not None and get_origin(options.annotation) is Unpack:
+        _check_typed(get_args(options.annotation)[0], base, inherited)
+        del init.__annotations__[options.name]
+        cls.__doc__ = _with_options(cls, options.name, base, inherited)
 
 
 def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -105,49 +119,20 @@ def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _resolve_options(cls: type, init: Any) -> None:
-    """Replace `**options` in the docstring of a class by the options of its base class.
-
-    The annotation of `**options` is removed. jsonargparse would take the options from it, without
-    their defaults. Without an annotation it follows `super().__init__(**options)`.
-
-    Raises:
-        TypeError: If the TypedDict does not have exactly the options of the base class.
-    """
-    name, unpacked = next(
-        ((name, hint) for name, hint in _type_hints(init).items() if get_origin(hint) is Unpack),
-        (None, None),
-    )
-    if name is None:
-        return
-    base, own, typed = cls.__mro__[1], inspect.signature(init).parameters, get_args(unpacked)[0]
-    taken = {
-        key: parameter.annotation
-        for key, parameter in inspect.signature(base).parameters.items()
-        if key not in own
-    }
+def _check_typed(typed: Any, base: type, inherited: Mapping[str, Parameter]) -> None:
     declared = get_type_hints(typed, include_extras=True)
-    differing = [
-        key for key in declared.keys() | taken.keys() if declared.get(key) != taken.get(key)
-    ]
-    if differing:
-        raise TypeError(f"{typed.__name__} and {base.__name__} differ in {sorted(differing)}")
-    del init.__annotations__[name]
-    documented = _documented(base)
-    inherited = "".join(documented.get(key, "") for key in taken)
-    cls.__doc__ = re.sub(
-        rf"(?m)^    {name}: .*\n(?:     .*\n)*",
-        lambda _: inherited,
-        inspect.cleandoc(cls.__doc__ or "") + "\n",
-    )
+    taken = {name: each.annotation for name, each in inherited.items()}
+    both = declared.keys() | taken.keys()
+    if differing := sorted(key for key in both if declared.get(key) != taken.get(key)):
+        raise TypeError(f"{typed.__name__} and {base.__name__} differ in {differing}")
 
 
-def _documented(cls: type) -> dict[str, str]:
-    """The entries of the section "Args" of a class's docstring, by name."""
-    text = inspect.cleandoc(cls.__doc__ or "") + "\n"
-    section = re.search(r"^Args:\n((?:    .*\n)*)", text, re.MULTILINE)
-    entries = re.findall(r"^(    (\w+): .*\n(?:     .*\n)*)", section[1] if section else "", re.M)
-    return {name: entry for entry, name in entries}
+def _with_options(cls: type, options: str, base: type, inherited: Mapping[str, Parameter]) -> str:
+    """The docstring of a class with the entries of inherited options in place of `options`."""
+    text, theirs = (inspect.cleandoc(each.__doc__ or "") + "\n" for each in (cls, base))
+    documented = {name: entry for entry, name in _ENTRY.findall(theirs.partition("\nArgs:\n")[2])}
+    entries = "".join(documented.get(name, "") for name in inherited)
+    return _ENTRY.sub(lambda found: entries if found[2] == options else found[0], text)
 
 
 def _check(what: str, value: Any, annotation: Any) -> None:
@@ -162,9 +147,8 @@ def _check(what: str, value: Any, annotation: Any) -> None:
     if is_dataclass(annotation):
         for name, hint in get_type_hints(annotation).items():
             _check(f"{name} of {type(value).__name__}", getattr(value, name), hint)
-    returned = {get_args(each)[-1] for each in (annotation, *get_args(annotation)) if _calls(each)}
-    if callable(value) and torch.optim.Optimizer in returned:
-        _make_optimizer(what, value)
+    if callable(value) and (made := _made_by(annotation)):
+        _try(what, value, made)
 
 
 def _advice(errors: Any) -> str:
@@ -206,20 +190,29 @@ def _adapter(annotation: Any) -> Any:
     return TypeAdapter(annotation, config=config)
 
 
-def _calls(annotation: Any) -> bool:
-    return get_origin(annotation) is Callable and bool(get_args(annotation))
+def _made_by(annotation: Any) -> tuple[Any, ...]:
+    """The types that a callable returns whose annotation is `Callable[[…], …]` or that or None."""
+    callables = [
+        each for each in (annotation, *get_args(annotation)) if get_origin(each) is Callable
+    ]
+    returned = [get_args(each)[-1] for each in callables if get_args(each)]
+    return tuple(kind for each in returned for kind in get_args(each) or (each,))
 
 
-def _make_optimizer(what: str, make: Callable[[Any], Any]) -> None:
-    """Make an optimizer of some zeros, because only this checks its arguments, such as `lr`."""
+def _try(what: str, make: Callable[[Any], Any], kinds: tuple[Any, ...]) -> None:
+    """Make an optimizer or a schedule, because only this checks arguments such as `lr`."""
+    parameters = [nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))]
+    makes_optimizer = Optimizer in kinds
+    if not makes_optimizer and LRScheduler not in kinds:
+        return
     try:
-        optimizer = make([nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))])
+        made = make(parameters if makes_optimizer else torch.optim.SGD(parameters, lr=1.0))
     except ValueError as error:
         raise ConfigurationError(f"{what} cannot be made: {one_line(str(error))}") from error
-    except Exception:  # it needs the module's own parameters
+    except Exception:  # it needs the module's own parameters or optimizer
         return
-    if not isinstance(optimizer, torch.optim.Optimizer):
+    if makes_optimizer and not isinstance(made, Optimizer):
         raise ConfigurationError(
-            f"{what} makes a {type(optimizer).__name__}: give a torch.optim.Optimizer, such as "
+            f"{what} makes a {type(made).__name__}: give a torch.optim.Optimizer, such as "
             "functools.partial(torch.optim.Adam, lr=1e-3)"
         )
