@@ -106,7 +106,8 @@ class ModelLogger(NeedsCallback):
                 registered_model_name=self.registered_model_name,
                 format=self.format,
             )
-        # torch.export, the store and the network raise many types, and the run is complete.
+        # torch.export, MLflow and the network raise errors of many types. The run is complete, so a
+        # warning is enough.
         except Exception as error:
             rank_zero_warn(
                 f"the model was not logged ({type(error).__name__}: "

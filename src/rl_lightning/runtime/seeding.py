@@ -17,8 +17,8 @@ import torch
 
 @lru_cache(maxsize=1024)
 def _key(seed: int, rank: int, stream: str) -> npt.NDArray[np.uint64]:
-    # The seed is hashed. `reset(seed=s)` gives environment copy i the seed s + i, so if seeds of
-    # ranks differed by 1 only, different ranks would have environment copies with equal seeds.
+    # `reset(seed=s)` gives environment copy i the seed s + i. With seeds s and s + 1 on two ranks,
+    # copy 1 of the first rank and copy 0 of the second would play the same games. So hash the seed.
     entropy = [seed, rank, zlib.crc32(stream.encode())]
     key: npt.NDArray[np.uint64] = np.random.SeedSequence(entropy).generate_state(2, np.uint64)  # type: ignore[assignment]
     return key
