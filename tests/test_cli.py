@@ -192,7 +192,7 @@ def test_help_of_a_class_is_its_docstring(capsys):
     with pytest.raises(SystemExit):
         main(["fit", "--data.help", "ReplayDataModule"])
     printed = " ".join(capsys.readouterr().out.split())
-    assert "the inverse of the replay ratio" in printed
+    assert "Environment steps between two updates, over all environment copies" in printed
 
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda p: p.stem)

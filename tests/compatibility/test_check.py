@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 
 from flag_runs import COMMON, DATA, MODULES, error_of, run
 from rl_lightning.callbacks import RenewPriorities
+from rl_lightning.callbacks.exact_resume import ExactResume
 from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.compatibility import check as checking
 from rl_lightning.datamodules import ReplayDataModule, RolloutDataModule
@@ -57,7 +58,7 @@ def test_a_run_with_dataloaders_alone_is_checked_once(checked):
     module = FullyConnectedClassifier((1, 4, 4), 3)
     images = LabelledImages(torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64))
     quiet().fit(module, DataLoader([images], batch_size=None))
-    assert checked == ["check_pair", "check_flags"]
+    assert checked == ["check_pair", "check_flags", ExactResume]
 
 
 def test_a_run_of_the_command_line_is_checked_once(checked, working_folder, monkeypatch):

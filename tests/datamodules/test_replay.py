@@ -231,7 +231,7 @@ def test_uniform_sampling_has_no_importance_weights():
         ({"env_steps_per_update": 0}, "env_steps_per_update is 0"),
         ({"replay_ratio": 0.5}, "replay_ratio is 0.5 and env_steps_per_update is 2, and each is"),
         ({"env_steps_per_update": None, "replay_ratio": 0}, "replay_ratio is 0: choose"),
-        ({"env_steps_per_update": None, "replay_ratio": float("nan")}, "replay_ratio is nan"),
+        ({"env_steps_per_update": None, "replay_ratio": float("nan")}, "is nan: it must be"),
         ({"env_steps_per_update": 101}, "capacity 100 is less than the 102 environment steps"),
         ({"eval_episodes": 5, "num_eval_envs": 2}, "not a multiple of num_eval_envs"),
         ({"gamma": 1.5}, "gamma is 1.5"),

@@ -34,7 +34,7 @@ def test_an_error_is_the_signal_or_the_last_line_of_the_output(tmp_path):
 def test_the_variables_of_launchers_are_dropped(monkeypatch):
     monkeypatch.setattr(processes.os, "environ", environ := {
         "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "NODE_RANK": "0", "GROUP_RANK": "0",
-        "MASTER_ADDR": "a", "MASTER_PORT": "1", "SLURM_PROCID": "1", "SLURM_JOB_ID": "1",
+        "MASTER_ADDR": "a", "MASTER_PORT": "1", "SLURM_PROCID": "1", "SLURM_NTASKS": "2",
         "TORCHELASTIC_RUN_ID": "a", "OMPI_COMM_WORLD_RANK": "1", "LOCAL_WORLD_SIZE": "2",
         "PATH": "/bin", "MLFLOW_TRACKING_URI": "a", "OMP_NUM_THREADS": "1", "RANKING": "kept",
     })  # fmt: skip

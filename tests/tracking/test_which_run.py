@@ -104,7 +104,7 @@ def test_a_resume_with_other_hyperparameters_is_refused(change, flag, working_fo
 def test_other_settings_of_a_resume_are_named(working_folder, monkeypatch):
     run = fit("a2c/cartpole", *ONE_EPOCH)
     said = []
-    monkeypatch.setattr("rl_lightning.cli.rank_zero_info", said.append)
+    monkeypatch.setattr("rl_lightning.tracking.asked_checkpoint.rank_zero_info", said.append)
     longer = ("--ckpt_path", "last", "--trainer.max_epochs")
     assert fit("a2c/cartpole", *longer, "2") == run
     assert said == [f"--ckpt_path last is {run}/checkpoints/last.ckpt"]

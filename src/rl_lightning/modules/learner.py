@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from lightning import Callback
 from lightning.pytorch.cli import LRSchedulerCallable
+from torch.optim import Optimizer
 
 from rl_lightning.callbacks.exact_resume import ExactResume
 from rl_lightning.callbacks.needs import NeedsCallback, missing_callbacks
@@ -88,9 +89,7 @@ class Learner(CheckedConstructor, ClippedModule):
         rank, device = self.global_rank, self.device
         return torch_stream(self.seed, rank=rank, update=index, stream=name, device=device)
 
-    def with_schedule(
-        self, optimizer: torch.optim.Optimizer, lr_scheduler: LRSchedulerCallable | None
-    ) -> Any:
+    def with_schedule(self, optimizer: Optimizer, lr_scheduler: LRSchedulerCallable | None) -> Any:
         """What `configure_optimizers` returns: the optimizer and, if there is one, its schedule."""
         if lr_scheduler is None:
             return optimizer

@@ -11,6 +11,8 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
+from rl_lightning.lightning_adapter.graphs import zero_if
+
 _REFUSAL = "observations_are_not_finite_or_out_of_range"
 
 
@@ -37,10 +39,7 @@ class CheckedForward(nn.Module):
             within = observations.isfinite()
         else:
             within = torch.ones(1, dtype=torch.bool)
-        torch._assert_async(within.all(), _REFUSAL)
-        # ONNX has no assertion, so index 1 of one element fails there.
-        refused = (~within.all()).long().reshape(1)
-        zero = torch.zeros(1).index_select(0, refused).squeeze(0)
+        zero = zero_if(within.all(), _REFUSAL)
         outputs: Tensor = self.module(observations)
         return outputs + zero.to(outputs.dtype)
 
