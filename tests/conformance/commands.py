@@ -31,7 +31,9 @@ ROLLOUT = "--data RolloutDataModule --data.num_envs 2 "
 ALGORITHMS = {
     "DQN": "--model DQN --model.double true --model.dueling true "
     f"--model.hidden_sizes [8] {REPLAY}",
-    "SAC": f"--model SAC --model.hidden_sizes [8] {REPLAY}",
+    # SAC refuses more than one step with a learned temperature.
+    "SAC": "--model SAC --model.hidden_sizes [8] --model.learn_temperature false "
+    f"--model.temperature 0.1 {REPLAY}",
     "A2C": "--model A2C --model.hidden_sizes [8] --model.normalise_returns true "
     f"{ROLLOUT} --data.rollout_length 4",
     "Reinforce": f"--model Reinforce --model.hidden_sizes [8] {ROLLOUT} "

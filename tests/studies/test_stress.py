@@ -25,9 +25,9 @@ TRAINING = [
 ]
 SEEDS = ["seeds", *TRAINING, "--seeds", "8", "--name", "stress", "--processes", "2"]
 # Optuna draws the first ten trials from the name and the number alone, so they do not depend on
-# the order in which trials end.
+# the order in which trials end. With five trials none is pruned, which depends on that order too.
 SWEEP = [
-    *("sweep", *TRAINING, "--trials", "8", "--name", "stress", "--processes", "2"),
+    *("sweep", *TRAINING, "--trials", "5", "--name", "stress", "--processes", "2"),
     *("--space", "{model.optimizer.lr: {low: 1e-4, high: 1e-2, log: true}}"),
 ]
 
@@ -85,7 +85,7 @@ def test_four_processes_of_which_two_are_killed_equal_one(command, kind, tmp_pat
     expected, expected_parent = _ended(alone, command)
     rows, parent = _ended(together, command)
     key = "seed_everything" if command[0] == "seeds" else "model.optimizer.lr"
-    assert len({row[key] for row in rows}) == len(rows) == 8
+    assert len({row[key] for row in rows}) == len(rows) == (8 if command is SEEDS else 5)
     left_out = ("fit_seconds", "run_id")
     assert [{k: v for k, v in row.items() if k not in left_out} for row in rows] == [
         {k: v for k, v in row.items() if k not in left_out} for row in expected

@@ -195,7 +195,7 @@ def _random_below(bound: int, state: Array) -> int:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z = z ^ (z >> np.uint64(31))
-    return (np.int64(z >> np.uint64(33)) * bound) >> 31  # type: ignore[return-value]
+    return int((np.int64(z >> np.uint64(33)) * bound) >> 31)  # type: ignore[return-value]
 
 
 @njit(cache=True)

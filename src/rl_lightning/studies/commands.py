@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from rl_lightning.lightning_adapter.messages import quieten_libraries
-from rl_lightning.runtime.errors import ConfigurationError, RunError
+from rl_lightning.runtime.errors import ConfigurationError, one_line
 from rl_lightning.studies.parent_run import ParentRun
 from rl_lightning.studies.processes import drop_rank_variables, inspect
 from rl_lightning.studies.runner import Runner, StoppedBySignal
@@ -66,9 +68,17 @@ def main(arguments: Sequence[str]) -> int:
     command = f"{PROGRAM} {shlex.join(arguments)}"
     try:
         return _run(KINDS[kind](options, rest), command)
-    except (ConfigurationError, RunError) as error:
+    except ConfigurationError as error:
         print(f"rl_lightning: error: {error}", file=sys.stderr, flush=True)
-        return 1 if isinstance(error, RunError) else 2
+        return 2
+    except SQLAlchemyError as error:
+        print(
+            f"rl_lightning: error: the storage {options.storage} failed "
+            f"({one_line(str(error))[:200]}): the runs were stopped, resume the study by --name",
+            file=sys.stderr,
+            flush=True,
+        )
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -1,9 +1,13 @@
 """The MLflow run of a study, which is the parent of the runs of its trials."""
 
 import copy
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from rl_lightning.runtime.errors import one_line
 from rl_lightning.studies.study import Ending
 from rl_lightning.studies.subject import Subject
 from rl_lightning.studies.trial_table import Trial, TrialTable
@@ -70,8 +74,9 @@ class ParentRun:
         """
         of_trial = "" if number is None else f" and tags.trial = '{number}'"
         mine = f"tags.`mlflow.parentRunId` = '{self.run_id}' and attributes.status = 'RUNNING'"
-        for run in self._client.search_runs([self._experiment_id], mine + of_trial):
-            self._client.set_terminated(run.info.run_id, status="FAILED")
+        with _tolerates_mlflow():
+            for run in self._client.search_runs([self._experiment_id], mine + of_trial):
+                self._client.set_terminated(run.info.run_id, status="FAILED")
 
     def finish(self, ending: Ending, status: str) -> None:
         """Log the results, and close the run."""
@@ -82,11 +87,25 @@ class ParentRun:
         known = {name: value for name, value in ending.metrics.items() if value == value}
         metrics = [Metric(name, value, now, 0) for name, value in known.items()]
         tags = [RunTag(name, value) for name, value in ending.tags.items()]
-        self._client.log_batch(self.run_id, metrics=metrics, tags=tags)
-        for file in ending.files:
-            self._client.log_artifact(self.run_id, str(file))
-        self._client.set_terminated(self.run_id, status=status)
+        with _tolerates_mlflow():
+            self._client.log_batch(self.run_id, metrics=metrics, tags=tags)
+            for file in ending.files:
+                self._client.log_artifact(self.run_id, str(file))
+            self._client.set_terminated(self.run_id, status=status)
 
     def stop(self) -> None:
         """Close the run of a study that was stopped."""
-        self._client.set_terminated(self.run_id, status="KILLED")
+        with _tolerates_mlflow():
+            self._client.set_terminated(self.run_id, status="KILLED")
+
+
+@contextmanager
+def _tolerates_mlflow() -> Iterator[None]:
+    """Print an error of MLflow in one line. The study's own table has all results."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        reason = one_line(str(error))[:200]
+        print(f"MLflow did not record the state of the study ({reason})", file=sys.stderr)
