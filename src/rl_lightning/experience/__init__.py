@@ -21,80 +21,37 @@ from typing import TYPE_CHECKING
 from rl_lightning.runtime.lazy import on_first_use
 
 if TYPE_CHECKING:
-    from rl_lightning.experience.batches import (
-        Dynamics,
-        Episodes,
-        LabelledImages,
-        RecordedEpisode,
-        Rollout,
-        Transitions,
-        join_rollouts,
-    )
-    from rl_lightning.experience.declarations import (
-        ExperienceSource,
-        GivesTDErrors,
-        HasActionValues,
-        HasConfusion,
-        HasDynamics,
-        HasPriorities,
-        HasStatistics,
-        HasTargetNetworks,
-        RecordsEpisodes,
-        TargetNetworks,
-        unmet,
-    )
-    from rl_lightning.experience.environments import (
-        Decision,
-        EnvironmentSpec,
-        Exploration,
-        Policy,
-        example_observations,
-    )
-    from rl_lightning.experience.games import (
-        CheckedMoves,
-        LabelledPositions,
-        MatchResults,
-        PlaysBoardGames,
-        RecordedGame,
-        RecordsGames,
-        ScoredPositions,
-        SelfPlayGames,
-        ServesGtp,
-    )
+    from rl_lightning.experience.batches import Dynamics as Dynamics
+    from rl_lightning.experience.batches import Episodes as Episodes
+    from rl_lightning.experience.batches import LabelledImages as LabelledImages
+    from rl_lightning.experience.batches import RecordedEpisode as RecordedEpisode
+    from rl_lightning.experience.batches import Rollout as Rollout
+    from rl_lightning.experience.batches import Transitions as Transitions
+    from rl_lightning.experience.batches import join_rollouts as join_rollouts
+    from rl_lightning.experience.declarations import ExperienceSource as ExperienceSource
+    from rl_lightning.experience.declarations import GivesTDErrors as GivesTDErrors
+    from rl_lightning.experience.declarations import HasActionValues as HasActionValues
+    from rl_lightning.experience.declarations import HasConfusion as HasConfusion
+    from rl_lightning.experience.declarations import HasDynamics as HasDynamics
+    from rl_lightning.experience.declarations import HasPriorities as HasPriorities
+    from rl_lightning.experience.declarations import HasStatistics as HasStatistics
+    from rl_lightning.experience.declarations import HasTargetNetworks as HasTargetNetworks
+    from rl_lightning.experience.declarations import RecordsEpisodes as RecordsEpisodes
+    from rl_lightning.experience.declarations import TargetNetworks as TargetNetworks
+    from rl_lightning.experience.declarations import unmet as unmet
+    from rl_lightning.experience.environments import Decision as Decision
+    from rl_lightning.experience.environments import EnvironmentSpec as EnvironmentSpec
+    from rl_lightning.experience.environments import Exploration as Exploration
+    from rl_lightning.experience.environments import Policy as Policy
+    from rl_lightning.experience.environments import example_observations as example_observations
+    from rl_lightning.experience.games import CheckedMoves as CheckedMoves
+    from rl_lightning.experience.games import LabelledPositions as LabelledPositions
+    from rl_lightning.experience.games import MatchResults as MatchResults
+    from rl_lightning.experience.games import PlaysBoardGames as PlaysBoardGames
+    from rl_lightning.experience.games import RecordedGame as RecordedGame
+    from rl_lightning.experience.games import RecordsGames as RecordsGames
+    from rl_lightning.experience.games import ScoredPositions as ScoredPositions
+    from rl_lightning.experience.games import SelfPlayGames as SelfPlayGames
+    from rl_lightning.experience.games import ServesGtp as ServesGtp
 
-__all__ = [
-    "CheckedMoves",
-    "Decision",
-    "Dynamics",
-    "EnvironmentSpec",
-    "Episodes",
-    "ExperienceSource",
-    "Exploration",
-    "GivesTDErrors",
-    "HasActionValues",
-    "HasConfusion",
-    "HasDynamics",
-    "HasPriorities",
-    "HasStatistics",
-    "HasTargetNetworks",
-    "LabelledImages",
-    "LabelledPositions",
-    "MatchResults",
-    "PlaysBoardGames",
-    "Policy",
-    "RecordedEpisode",
-    "RecordedGame",
-    "RecordsEpisodes",
-    "RecordsGames",
-    "Rollout",
-    "ScoredPositions",
-    "SelfPlayGames",
-    "ServesGtp",
-    "TargetNetworks",
-    "Transitions",
-    "example_observations",
-    "join_rollouts",
-    "unmet",
-]
-
-__getattr__ = on_first_use(__name__, __file__)
+__getattr__, __all__ = on_first_use(__name__, __file__)

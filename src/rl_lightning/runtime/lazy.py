@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 
-def on_first_use(package: str, file: str) -> Callable[[str], Any]:
-    """Make the `__getattr__` of a package (PEP 562) from its imports under `if TYPE_CHECKING`.
+def on_first_use(package: str, file: str) -> tuple[Callable[[str], Any], list[str]]:
+    """Make `__getattr__` (PEP 562) and `__all__` of a package from its `if TYPE_CHECKING` imports.
 
     Type checkers and editors read these imports. Python skips them, and so a program that uses one
     class imports the files of that class only.
@@ -31,4 +31,4 @@ def on_first_use(package: str, file: str) -> Callable[[str], Any]:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(homes[name]), name)
 
-    return find
+    return find, sorted(homes)
