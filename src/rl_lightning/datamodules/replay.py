@@ -3,7 +3,7 @@
 import math
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,13 +17,13 @@ from rl_lightning.datamodules.source import require_positive
 from rl_lightning.environments.making import is_atari
 from rl_lightning.experience import Transitions
 from rl_lightning.functional.exploration import linear_schedule
-from rl_lightning.replay.frame_ring import FrameRing
-from rl_lightning.replay.priorities import Priorities
 from rl_lightning.replay.ring import ReplayRing
-from rl_lightning.replay.segments import ReplaySegments
 from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError
-from rl_lightning.runtime.memory import memory_of
+
+if TYPE_CHECKING:
+    from rl_lightning.replay.priorities import Priorities
+    from rl_lightning.replay.segments import ReplaySegments
 
 REPLAY_FOLDER = "replay"
 
@@ -62,6 +62,7 @@ class ReplayDataModule(OnlineDataModule):
     """
 
     batch_type = Transitions
+    priorities: "Priorities | None"
 
     def __init__(
         self,
@@ -107,9 +108,11 @@ class ReplayDataModule(OnlineDataModule):
                 "uniformly"
             )
         self.is_prioritised = priority_exponent is not None
-        self.priorities = (
-            None if priority_exponent is None else Priorities(self.ring, priority_exponent)
-        )
+        self.priorities = None
+        if priority_exponent is not None:
+            from rl_lightning.replay.priorities import Priorities
+
+            self.priorities = Priorities(self.ring, priority_exponent)
         self.importance_exponent = importance_exponent
         self.importance_env_steps = importance_env_steps
         self._segments: ReplaySegments | None = None
@@ -117,6 +120,8 @@ class ReplayDataModule(OnlineDataModule):
     def _make_ring(self, device: str) -> ReplayRing:
         if is_atari(self.env_id):
             stack = self.environment["observation_shape"][0]
+            from rl_lightning.replay.frame_ring import FrameRing
+
             return FrameRing(self.capacity, self.num_envs, stack, self.n_step, device)
         return ReplayRing(self.capacity, self.num_envs, self.n_step, device)
 
@@ -128,6 +133,8 @@ class ReplayDataModule(OnlineDataModule):
         """
         if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
+        from rl_lightning.runtime.memory import memory_of
+
         shape, dtype = self.environment["observation_shape"], self.environment["observation_dtype"]
         action_bytes = 4 * int(np.prod(self.environment["action_shape"]))
         if self.environment["num_actions"] is not None:
@@ -225,7 +232,7 @@ class ReplayDataModule(OnlineDataModule):
                 self.priorities.load_state_dict(state["priorities"])
 
     @property
-    def segments(self) -> ReplaySegments:
+    def segments(self) -> "ReplaySegments":
         """The files of the ring, in a folder beside the run's checkpoints."""
         if self._segments is None:
             assert self.trainer is not None
@@ -235,6 +242,8 @@ class ReplayDataModule(OnlineDataModule):
                     "keep_replay writes beside the checkpoints, and trainer.callbacks has no "
                     "ModelCheckpoint: add one, or set keep_replay to false"
                 )
+            from rl_lightning.replay.segments import ReplaySegments
+
             self._segments = ReplaySegments(Path(folder) / REPLAY_FOLDER, self.rank)
         return self._segments
 

@@ -1,7 +1,7 @@
 """Base class of agents: modules that act, and whose episodes are evaluated."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -17,8 +17,10 @@ from rl_lightning.experience import (
 )
 from rl_lightning.interaction.episode_statistics import EpisodeStatistics
 from rl_lightning.modules.learner import Learner
-from rl_lightning.networks.normalisation import ObservationNormaliser
 from rl_lightning.runtime.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rl_lightning.networks.normalisation import ObservationNormaliser
 
 
 class Agent(Learner):
@@ -53,12 +55,14 @@ class Agent(Learner):
         self.normaliser = self._make_normaliser() if normalise_observations else None
         self._evaluated = EpisodeStatistics()
 
-    def _make_normaliser(self) -> ObservationNormaliser:
+    def _make_normaliser(self) -> "ObservationNormaliser":
         if self.environment["num_observations"] is not None:
             raise ConfigurationError(
                 f"normalise_observations is true and {self.environment['env_id']} has Discrete "
                 "observations, which have no mean: set it to false"
             )
+        from rl_lightning.networks.normalisation import ObservationNormaliser
+
         return ObservationNormaliser(tuple(self.environment["observation_shape"]))
 
     def _add_bounds(self) -> None:
