@@ -11,6 +11,7 @@ from rl_lightning.callbacks.needs import NeedsCallback, missing_callbacks
 from rl_lightning.compatibility.check import check
 from rl_lightning.experience import ExperienceSource
 from rl_lightning.lightning_adapter.clipping import ClippedModule
+from rl_lightning.lightning_adapter.hooks import call_hooks_directly
 from rl_lightning.lightning_adapter.trainers import trainer_of
 from rl_lightning.runtime.constructors import CheckedConstructor
 from rl_lightning.runtime.seeding import torch_stream
@@ -62,6 +63,7 @@ class Learner(CheckedConstructor, ClippedModule):
         """
         data = getattr(self.trainer, "datamodule", None)
         check(self.trainer, self, data)
+        call_hooks_directly(self.trainer)
         return missing_callbacks(self.trainer, (ExactResume, *self.necessary_callbacks), self, data)
 
     @property
