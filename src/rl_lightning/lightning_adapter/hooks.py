@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loops import training_epoch_loop
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.trainer import call
 from lightning.pytorch.trainer.states import RunningStage
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
 # Hooks of Lightning's own module that do nothing, by name.
 EMPTY_HOOKS: dict[str, Any] = {
@@ -47,14 +47,16 @@ def call_hooks_directly(trainer: Trainer) -> None:
         trainer: At the start of a run, with its module and datamodule.
     """
     vars(trainer).pop("_hooks_of_callbacks", None)
-    if type(trainer.profiler) is not PassThroughProfiler or call.log.isEnabledFor(DEBUG):
+    profiler = trainer.profiler  # type: ignore[attr-defined]
+    if type(profiler) is not PassThroughProfiler or call.log.isEnabledFor(DEBUG):
         return
+    # By name, the callbacks and their hooks that are not empty.
     trainer._hooks_of_callbacks = {}  # type: ignore[attr-defined]
     selector: Any = trainer._data_connector._datahook_selector
     if selector is not None:
         selector.get_instance = cache(selector.get_instance)
     loop: Any = trainer.fit_loop.epoch_loop
-    takes_index = training_epoch_loop.is_param_in_hook_signature(
+    takes_index = is_param_in_hook_signature(
         trainer.lightning_module.training_step, "batch_idx", min_args=2
     )
     loop._build_kwargs = partial(_training_step_arguments, takes_index)
@@ -80,7 +82,8 @@ def _call_callback_hooks(
     monitoring_callbacks: bool | None = None,
     **kwargs: Any,
 ) -> None:
-    known, module = _known_hooks(trainer), _module(trainer)
+    module = trainer._accelerator_connector.strategy._lightning_module
+    known = trainer.__dict__.get("_hooks_of_callbacks")
     if known is None or module is None or monitoring_callbacks is not None:
         return _callback_hooks(
             trainer, hook_name, *args, monitoring_callbacks=monitoring_callbacks, **kwargs
@@ -103,8 +106,8 @@ def _call_module_hook(
     pl_module: LightningModule | None = None,
     **kwargs: Any,
 ) -> Any:
-    module = pl_module or _module(trainer)
-    if module is None or _known_hooks(trainer) is None:
+    module = pl_module or trainer._accelerator_connector.strategy._lightning_module
+    if module is None or "_hooks_of_callbacks" not in trainer.__dict__:
         return _module_hook(trainer, hook_name, *args, pl_module=pl_module, **kwargs)
     hook = getattr(module, hook_name)
     if hook_name in EMPTY_HOOKS and _function(hook) is EMPTY_HOOKS[hook_name]:
@@ -113,11 +116,11 @@ def _call_module_hook(
 
 
 def _call_strategy_hook(trainer: Trainer, hook_name: str, *args: Any, **kwargs: Any) -> Any:
-    module = _module(trainer)
-    if module is None or _known_hooks(trainer) is None:
+    strategy = trainer._accelerator_connector.strategy
+    module = strategy._lightning_module
+    if module is None or "_hooks_of_callbacks" not in trainer.__dict__:
         return _strategy_hook(trainer, hook_name, *args, **kwargs)
-    hook = getattr(trainer.strategy, hook_name)
-    return _call_named(module, hook_name, hook, args, kwargs)
+    return _call_named(module, hook_name, getattr(strategy, hook_name), args, kwargs)
 
 
 def _call_named(
@@ -129,15 +132,6 @@ def _call_named(
     output = hook(*args, **kwargs) if callable(hook) else None
     attributes["_current_fx_name"] = previous
     return output
-
-
-def _known_hooks(trainer: Trainer) -> Any:
-    """By name, the callbacks and their hooks that are not empty; None for other Trainers."""
-    return trainer.__dict__.get("_hooks_of_callbacks")
-
-
-def _module(trainer: Trainer) -> LightningModule | None:
-    return trainer._accelerator_connector.strategy._lightning_module
 
 
 def _function(hook: Any) -> Any:

@@ -9,7 +9,6 @@ from lightning.pytorch.cli import LRSchedulerCallable
 from rl_lightning.callbacks.exact_resume import ExactResume
 from rl_lightning.callbacks.needs import NeedsCallback, missing_callbacks
 from rl_lightning.compatibility.check import check
-from rl_lightning.experience import ExperienceSource
 from rl_lightning.lightning_adapter.clipping import ClippedModule
 from rl_lightning.lightning_adapter.hooks import call_hooks_directly
 from rl_lightning.lightning_adapter.trainers import trainer_of
@@ -69,8 +68,8 @@ class Learner(CheckedConstructor, ClippedModule):
     @property
     def seed(self) -> int:
         """The run's seed, which is the datamodule's if it has one, else torch's."""
-        data = getattr(trainer_of(self), "datamodule", None)
-        return data.seed if isinstance(data, ExperienceSource) else torch.initial_seed()
+        seed: int | None = getattr(getattr(trainer_of(self), "datamodule", None), "seed", None)
+        return torch.initial_seed() if seed is None else seed
 
     def random_stream(self, name: str, index: int | None = None) -> torch.Generator:
         """Make the generator of a random stream on this module's device.
