@@ -31,13 +31,15 @@ class Counter(Callback):
 
     def __init__(self) -> None:
         self.profile = cProfile.Profile()
+        self.updates = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step == SKIPPED:
+        self.updates += 1
+        if self.updates == SKIPPED:
             self.profile.enable()
-        if trainer.global_step == SKIPPED + COUNTED:
+        if self.updates == SKIPPED + COUNTED:
             self.profile.disable()
 
 

@@ -52,10 +52,11 @@ class TargetNetwork(NeedsCallback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Update after every `every_n_updates`-th optimizer step."""
-        if trainer.global_step == self._seen_updates:  # gradients are still accumulated
+        update = trainer.global_step
+        if update == self._seen_updates:  # gradients are still accumulated
             return
-        self._seen_updates = trainer.global_step
-        if trainer.global_step % self._every:
+        self._seen_updates = update
+        if update % self._every:
             return
         for target, online in self._parameters:
             self._average(target, online, 0)

@@ -118,6 +118,8 @@ class Collector:
             (num_steps + 1, self.num_envs, *(space.shape or ())), tensor_dtype(space)
         )
         choices: list[Choice] = []
+        # Only the policy runs in inference mode. A tensor made in that mode cannot be in a loss.
+        inference = torch.inference_mode()
         rewards = np.empty(shape, np.float32)
         terminals = np.empty(shape, np.bool_)  # the next observation has the value 0
         ends = np.empty(shape, np.bool_)
@@ -127,7 +129,8 @@ class Collector:
             observations[t] = self._observations
             np.logical_not(self._ended, out=mask[t])
             exploration = self._exploration() if explore else None
-            choices.append(choose(policy, observations[t], exploration))
+            with inference:
+                choices.append(choose(policy, observations[t], exploration))
             after = step(self.envs, choices[t].actions)
             self._observations, rewards[t] = after.observations, after.rewards
             np.logical_or(after.terminated, after.truncated, out=ends[t])
@@ -214,10 +217,11 @@ class Choice(NamedTuple):
     extras: Mapping[str, Array]  # by name, [N, ...]
 
 
-# Only the policy runs in inference mode. A tensor made in that mode cannot be used in a loss.
-@torch.inference_mode()
 def choose(policy: Policy, observations: Array, exploration: Exploration | None) -> Choice:
-    """Compute the policy's decision for `observations` [N, ...] on the policy's device."""
+    """Compute the policy's decision for `observations` [N, ...] on the policy's device.
+
+    Call this in inference mode.
+    """
     batch = torch.from_numpy(observations).to(policy.device)
     decision = policy.act(batch, exploration)
     if not isinstance(decision, Decision):

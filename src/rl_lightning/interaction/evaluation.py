@@ -60,8 +60,10 @@ def play_episodes(envs: VectorEnv[Any, Any, Any], policy: Policy, seed: int) -> 
     lengths = np.zeros(envs.num_envs, dtype=np.int64)
     playing = np.ones(envs.num_envs, dtype=np.bool_)
     limit = longest_episode(envs)
+    inference = torch.inference_mode()
     while playing.any():
-        actions = choose(policy, observations, None).actions
+        with inference:
+            actions = choose(policy, observations, None).actions
         observations, rewards, terminated, truncated, _ = step(envs, actions)
         returns += rewards * playing
         lengths += playing

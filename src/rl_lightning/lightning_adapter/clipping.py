@@ -38,4 +38,6 @@ class ClippedModule(LightningModule):
             gradient_clip_val = gradient_clip_val * scaler.get_scale()
         clip = clip_grad_value_ if gradient_clip_algorithm == "value" else clip_grad_norm_
         for parameters in self.clipped_apart(optimizer):
-            clip(parameters, gradient_clip_val)
+            # On other devices torch looks at each gradient, to see whether it has these functions.
+            foreach = True if parameters[0].device.type in ("cpu", "cuda") else None
+            clip(parameters, gradient_clip_val, foreach=foreach)

@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 from rl_lightning.callbacks.exact_resume import ExactResume
 from rl_lightning.callbacks.needs import NeedsCallback, missing_callbacks
 from rl_lightning.compatibility.check import check
-from rl_lightning.experience import ExperienceSource
 from rl_lightning.lightning_adapter.clipping import ClippedModule
+from rl_lightning.lightning_adapter.hooks import call_hooks_directly
 from rl_lightning.lightning_adapter.trainers import trainer_of
 from rl_lightning.runtime.constructors import CheckedConstructor
 from rl_lightning.runtime.seeding import torch_stream
@@ -63,13 +63,14 @@ class Learner(CheckedConstructor, ClippedModule):
         """
         data = getattr(self.trainer, "datamodule", None)
         check(self.trainer, self, data)
+        call_hooks_directly(self.trainer)
         return missing_callbacks(self.trainer, (ExactResume, *self.necessary_callbacks), self, data)
 
     @property
     def seed(self) -> int:
         """The run's seed, which is the datamodule's if it has one, else torch's."""
-        data = getattr(trainer_of(self), "datamodule", None)
-        return data.seed if isinstance(data, ExperienceSource) else torch.initial_seed()
+        seed: int | None = getattr(getattr(trainer_of(self), "datamodule", None), "seed", None)
+        return torch.initial_seed() if seed is None else seed
 
     def random_stream(self, name: str, index: int | None = None) -> torch.Generator:
         """Make the generator of a random stream on this module's device.

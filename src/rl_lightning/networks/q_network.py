@@ -75,9 +75,13 @@ class QEnsemble(nn.Module):
         *hidden, last = self.layers
         for layer in hidden:
             features = layer(features, frozen).relu_()
-        # As in `FullPrecisionLinear`: differences of Q-values are too inexact in 16 bits.
-        with torch.autocast(features.device.type, enabled=False):
-            q_values: Tensor = last(features.to(actions.dtype), frozen)
+        q_values: Tensor
+        if torch.is_autocast_enabled(features.device.type):
+            # As in `FullPrecisionLinear`: differences of Q-values are too inexact in 16 bits.
+            with torch.autocast(features.device.type, enabled=False):
+                q_values = last(features.to(actions.dtype), frozen)
+        else:
+            q_values = last(features, frozen)
         return q_values.squeeze(-1)
 
 

@@ -128,10 +128,11 @@ class ReplayRing:
 
     def _write(self, ring: Tensor, values: Tensor, row: int) -> None:
         start = row % self.num_rows
-        before_wrap = min(len(values), self.num_rows - start)
+        num_steps = values.shape[0]  # `len` of a tensor takes four calls
+        before_wrap = min(num_steps, self.num_rows - start)
         ring[start : start + before_wrap] = values[:before_wrap]
-        if before_wrap < len(values):
-            ring[: len(values) - before_wrap] = values[before_wrap:]
+        if before_wrap < num_steps:
+            ring[: num_steps - before_wrap] = values[before_wrap:]
 
     def rows(self, start: int, stop: int) -> Rollout:
         """The rows from `start` to `stop` as one rollout. They must not be overwritten yet."""
@@ -195,19 +196,20 @@ class ReplayRing:
         Raises:
             RunError: If all rows are rows of resets.
         """
-        assert len(self) > 0, "the ring has no drawable rows: insert more than n_step rows first"
-        flat = rng.integers(len(self), size=batch_size)
+        size, oldest = len(self), self.oldest
+        assert size > 0, "the ring has no drawable rows: insert more than n_step rows first"
+        flat = rng.integers(size, size=batch_size)
         for _ in range(MOST_REDRAWS):
-            rows, copies = self.oldest + flat // self.num_envs, flat % self.num_envs
-            resets = np.flatnonzero(~self.are_transitions(self.slots(rows, copies)))
+            rows, copies = oldest + flat // self.num_envs, flat % self.num_envs
+            (resets,) = (~self.are_transitions(self.slots(rows, copies))).nonzero()
             if resets.size == 0:
                 return rows, copies
-            flat[resets] = rng.integers(len(self), size=resets.size)
+            flat[resets] = rng.integers(size, size=resets.size)
         steps = np.flatnonzero(self._drawable_mask())
         if steps.size == 0:
             raise self.no_transitions()
         flat[resets] = rng.choice(steps, size=resets.size)
-        return self.oldest + flat // self.num_envs, flat % self.num_envs
+        return oldest + flat // self.num_envs, flat % self.num_envs
 
     def no_transitions(self) -> RunError:
         """The error for a ring that holds only rows of resets."""
