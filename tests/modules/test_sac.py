@@ -198,7 +198,8 @@ def test_the_soft_optimal_policy_of_one_state_is_found():
     mean, log_std = agent.head(agent.actor(torch.ones(1, 1)))
     assert mean.item() == pytest.approx(MEAN, abs=0.08)
     assert log_std.exp().item() == pytest.approx(STD, abs=0.08)
-    actions = torch.linspace(-0.5, 0.9, 15).unsqueeze(1)
+    # Within two standard deviations, where the policy acts.
+    actions = torch.linspace(MEAN - 2 * STD, MEAN + 2 * STD, 15).tanh().unsqueeze(1)
     q_values = agent.q_functions(torch.ones(15, 1), actions).detach().mean(0)
     torch.testing.assert_close(q_values, reward_of(actions), atol=0.2, rtol=0)
     assert agent.log_temperature.exp().item() == pytest.approx(TEMPERATURE)

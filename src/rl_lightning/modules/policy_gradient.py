@@ -211,7 +211,7 @@ class PolicyGradient(Agent):
             )
 
     def configure_optimizers(self) -> Any:
-        """One optimizer and its schedule; a critic with its own learning rate is a group."""
+        """One optimizer, with the critic's parameters in a separate group, and its schedule."""
         critic = [
             parameter
             for module in (self.critic_body, self.value_head)
@@ -219,8 +219,10 @@ class PolicyGradient(Agent):
             for parameter in module.parameters()
         ]
         ids = {id(parameter) for parameter in critic}
-        others = [parameter for parameter in self.parameters() if id(parameter) not in ids]
-        groups: list[Any] = [*others, *critic]
-        if critic and self.critic_learning_rate is not None:
-            groups = [{"params": others}, {"params": critic, "lr": self.critic_learning_rate}]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.parameters() if id(p) not in ids]}
+        ]
+        if critic:
+            rate = self.critic_learning_rate
+            groups.append({"params": critic} if rate is None else {"params": critic, "lr": rate})
         return self.with_schedule(self.optimizer(groups), self.lr_scheduler)

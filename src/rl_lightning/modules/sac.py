@@ -195,18 +195,15 @@ class SAC(Agent):
         return soft_q_target(batch.rewards, batch.discounts, q_values, log_probs, temperature)
 
     def configure_optimizers(self) -> Any:
-        """One optimizer, with the actor in a group of its own if it has its own learning rate."""
-        actor, *others = self.clipped_apart()
-        rest = [parameter for part in others for parameter in part]
-        if self.actor_learning_rate is None:
-            return self.optimizer(actor + rest)
-        groups: list[dict[str, Any]] = [{"params": actor, "lr": self.actor_learning_rate}]
-        return self.optimizer([*groups, {"params": rest}])
+        """One optimizer, with groups for the actor, the Q-functions and the temperature."""
+        actor: dict[str, Any] = {"params": [*self.actor.parameters(), *self.head.parameters()]}
+        if self.actor_learning_rate is not None:
+            actor["lr"] = self.actor_learning_rate
+        groups = [actor, {"params": [*self.q_functions.parameters()]}]
+        if self.log_temperature.requires_grad:
+            groups.append({"params": [self.log_temperature]})
+        return self.optimizer(groups)
 
-    def clipped_apart(
-        self, optimizer: torch.optim.Optimizer | None = None
-    ) -> list[list[nn.Parameter]]:
+    def clipped_apart(self, optimizer: torch.optim.Optimizer) -> list[list[nn.Parameter]]:
         """Actor, Q-functions and temperature, because their gradients have different scales."""
-        actor = [*self.actor.parameters(), *self.head.parameters()]
-        parts = [actor, [*self.q_functions.parameters()]]
-        return [*parts, [self.log_temperature]] if self.log_temperature.requires_grad else parts
+        return [group["params"] for group in optimizer.param_groups]

@@ -138,6 +138,8 @@ def _with_options(cls: type, options: str, base: type, inherited: Mapping[str, P
 def _check(what: str, value: Any, annotation: Any) -> None:
     from pydantic import ValidationError
 
+    if is_dataclass(annotation) and isinstance(value, Mapping):  # as checkpoints have it
+        return
     comparable = _comparable(value, annotation)
     try:
         _adapter(annotation).validate_python(comparable)

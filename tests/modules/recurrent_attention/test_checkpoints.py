@@ -68,7 +68,8 @@ def test_load_from_checkpoint_makes_the_module_that_it_was(old: Any) -> None:
 @pytest.mark.usefixtures("_with_mnist")
 def test_fit_resumes_it_with_its_optimizer(old: Any) -> None:
     assert command("fit", f"--trainer.max_epochs 3 --ckpt_path {OLD}") == 0
-    new = torch.load("run/checkpoints/last.ckpt", weights_only=True)
+    (written,) = Path().rglob("checkpoints/last.ckpt")
+    new = torch.load(written, weights_only=True)
     assert (old["global_step"], new["global_step"]) == (8, 12)
     first, second = (each["optimizer_states"][0] for each in (old, new))
     names = [name for name in renamed(old["state_dict"]) if "std" not in name]
@@ -90,7 +91,8 @@ def test_a_test_of_it_has_the_answers_of_its_weights(capsys: pytest.CaptureFixtu
 @pytest.mark.usefixtures("_with_mnist")
 def test_a_new_run_starts_from_its_weights(old: Any) -> None:
     assert command("fit", f"--trainer.max_epochs 1 --weights_path {OLD}") == 0
-    new = torch.load("run/checkpoints/last.ckpt", weights_only=True)
+    (written,) = Path().rglob("checkpoints/last.ckpt")
+    new = torch.load(written, weights_only=True)
     assert new["global_step"] == 4
     for name, value in renamed(old["state_dict"]).items():
         if name not in ("images_seen", "network.std"):
