@@ -1,4 +1,4 @@
-"""A2C on CartPole-v1 beside Stable-Baselines3's: environment steps per second, and time to solve.
+"""A2C on CartPole-v1 compared with Stable-Baselines3's: steps per second, and time to solve.
 
     pip install 'rl_lightning[bench]'
     python benchmarks/a2c_cartpole_vs_sb3.py --seeds 5 --out docs/runs/a2c_cartpole_vs_sb3.csv

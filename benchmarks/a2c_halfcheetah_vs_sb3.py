@@ -1,4 +1,4 @@
-"""Environment steps per second of A2C on HalfCheetah-v5 beside Stable-Baselines3's.
+"""Environment steps per second of A2C on HalfCheetah-v5 compared with Stable-Baselines3's.
 
     pip install 'rl_lightning[bench,mujoco,envpool]'
     python benchmarks/a2c_halfcheetah_vs_sb3.py --repeats 3 \

@@ -1,4 +1,4 @@
-"""The native Atari environment beside Gymnasium's AtariPreprocessing and FrameStackObservation.
+"""The native Atari environment compared with Gymnasium's preprocessing and frame stack.
 
     pip install 'rl_lightning[bench]'
     python benchmarks/atari_vs_gymnasium.py --steps 3000

@@ -1,4 +1,4 @@
-"""Environment steps per second on Pong from pixels, beside Stable-Baselines3's.
+"""Environment steps per second on Pong from pixels, compared with Stable-Baselines3's.
 
     pip install 'rl_lightning[bench]'
     python benchmarks/atari_vs_sb3.py --seconds 120 --repeats 3 --out docs/runs/atari_vs_sb3.csv

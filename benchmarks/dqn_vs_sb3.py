@@ -1,4 +1,4 @@
-"""Wall-clock to a solved CartPole-v1: this package's DQN beside Stable-Baselines3's.
+"""Wall-clock to a solved CartPole-v1: this package's DQN compared with Stable-Baselines3's.
 
     pip install 'rl_lightning[bench]'
     python benchmarks/dqn_vs_sb3.py --seeds 5 --out docs/runs/dqn_vs_sb3.csv

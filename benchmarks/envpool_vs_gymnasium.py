@@ -1,4 +1,4 @@
-"""EnvPool beside Gymnasium: whether the robots are the same, and how fast they step.
+"""EnvPool compared with Gymnasium: whether the robots are the same, and how fast they step.
 
     pip install 'rl_lightning[mujoco,envpool]'
     python benchmarks/envpool_vs_gymnasium.py --out docs/runs/envpool_vs_gymnasium.csv

@@ -1,4 +1,4 @@
-"""Wall-clock to a return of 18 on Pong from pixels: this package's A2C beside Stable-Baselines3's.
+"""Wall-clock to a return of 18 on Pong from pixels: A2C compared with Stable-Baselines3's.
 
     pip install 'rl_lightning[bench]'
     python benchmarks/pong_time_vs_sb3.py --seeds 1 --out docs/runs/pong_time_vs_sb3.csv

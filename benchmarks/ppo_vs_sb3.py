@@ -1,4 +1,4 @@
-"""PPO of docs/own_algorithm.md beside Stable-Baselines3's PPO, with equal settings.
+"""PPO of docs/own_algorithm.md compared with Stable-Baselines3's PPO, with equal settings.
 
     pip install 'rl_lightning[bench,mujoco]'
     python benchmarks/ppo_vs_sb3.py --environment cartpole --out docs/runs/ppo_cartpole.csv
@@ -113,7 +113,7 @@ def main() -> None:
             statistics.median(row[column] for row in rows if row["who"] == who)
             for who in ("rl_lightning", "stable_baselines3")
         ]
-        print(f"median {column}: {medians[0]:,.1f} beside {medians[1]:,.1f}")
+        print(f"median {column}: {medians[0]:,.1f} and {medians[1]:,.1f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Wall-clock to a return of 5,000 on HalfCheetah-v5: this package's SAC beside Stable-Baselines3's.
+"""Wall-clock to a return of 5,000 on HalfCheetah-v5: SAC compared with Stable-Baselines3's.
 
     pip install 'rl_lightning[bench,mujoco]'
     python benchmarks/sac_time_vs_sb3.py --seeds 1 --out docs/runs/sac_time_vs_sb3.csv

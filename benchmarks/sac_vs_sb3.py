@@ -1,4 +1,4 @@
-"""Environment steps per second of SAC on HalfCheetah-v5 beside Stable-Baselines3's.
+"""Environment steps per second of SAC on HalfCheetah-v5 compared with Stable-Baselines3's.
 
     pip install 'rl_lightning[bench,mujoco]'
     python benchmarks/sac_vs_sb3.py --repeats 5 --out docs/runs/sac_vs_sb3.csv

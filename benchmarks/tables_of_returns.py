@@ -7,7 +7,7 @@ from rl_lightning.studies.statistics import score_statistics
 
 
 def ppo() -> Table:
-    """PPO of docs/own_algorithm.md beside Stable-Baselines3's."""
+    """PPO of docs/own_algorithm.md compared with Stable-Baselines3's."""
     table = [["environment, seed", "", "greedy return", "seconds", "seconds of CPU time"]]
     names = {"cartpole": "CartPole-v1", "halfcheetah": "HalfCheetah-v5"}
     for file, name in names.items():

@@ -182,7 +182,7 @@ def atari_speed() -> Table:
 
 
 def startup() -> Table:
-    """Seconds until the program has answered, beside the import of torch and Lightning."""
+    """Seconds until the program has answered, compared with the import of torch and Lightning."""
     table = [["command", "before", "now", "now, seconds after the last line"]]
     for command in dict.fromkeys(row["command"] for row in read("startup")):
         cells = []

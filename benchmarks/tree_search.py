@@ -1,4 +1,4 @@
-"""Speed of the search and of self-play, beside OpenSpiel's `MCTSBot` with the same network.
+"""Speed of the search and of self-play, compared with OpenSpiel's `MCTSBot` with the same network.
 
     python benchmarks/tree_search.py --game "go(board_size=9,komi=7.5)"
     python benchmarks/tree_search.py --rollout_share 0.5    # as in configs/alphago/value.yaml

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_lightning.datamodules import ReplayDataModule, replay
+from rl_lightning.datamodules import ReplayDataModule
 from rl_lightning.environments.making import EnvironmentMaker
 from rl_lightning.experience import Rollout
 from rl_lightning.interaction.collector import Collector
@@ -182,7 +182,7 @@ def test_the_error_about_too_little_memory_names_the_needed_size(monkeypatch):
     from lightning import Trainer
     from lightning.pytorch.trainer.states import TrainerFn
 
-    monkeypatch.setattr(replay, "memory_of", lambda device: 4_000_000_000)
+    monkeypatch.setattr("rl_lightning.runtime.memory.memory_of", lambda device: 4_000_000_000)
     data = atari()
     data.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     data.trainer.state.fn = TrainerFn.TESTING
