@@ -176,16 +176,17 @@ class CommandLine(ConfiguredCLI):
     def after_instantiate_classes(self) -> None:
         """Find and check the checkpoint, and continue its run."""
         prepare_trainer(self.trainer, self.model, self.datamodule, self.subcommand == "fit")
-        if (weights := self.options.get("weights_path")) is not None:
-            if self.options.ckpt_path is not None:
+        asked, weights = (self.options.get(key) for key in ("ckpt_path", "weights_path"))
+        if weights is not None:
+            if asked is not None:
                 raise ConfigurationError(
-                    f"--weights_path {weights} starts a new run and --ckpt_path "
-                    f"{self.options.ckpt_path} resumes one: give one of them"
+                    f"--weights_path {weights} starts a new run and --ckpt_path {asked} resumes "
+                    "one: give one of them"
                 )
             rank_zero_info(load_weights(Path(weights), self.model))
-        if self.options.ckpt_path is not None:
+        if asked is not None:
             self.config_init[self.subcommand]["ckpt_path"] = find_checkpoint(
-                self.options.ckpt_path,
+                asked,
                 self.trainer,
                 self.model,
                 self._configuration()[0],

@@ -55,9 +55,9 @@ class NeedsCallback(Callback):
 
 
 def missing_callbacks(
-    trainer: Trainer, kinds: Iterable[type[NeedsCallback]], module: Any, data: Any
+    trainer: Trainer, kinds: Iterable[type[NeedsCallback]], module: Any
 ) -> list[Callback]:
     """Make one callback of each kind that fits module and datamodule and the Trainer has not."""
-    given = trainer.callbacks  # type: ignore[attr-defined]
+    given, data = trainer.callbacks, getattr(trainer, "datamodule", None)  # type: ignore[attr-defined]
     missing = (kind() for kind in kinds if not any(isinstance(each, kind) for each in given))
     return [callback for callback in missing if callback.misfit(module, data) is None]

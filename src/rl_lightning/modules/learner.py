@@ -61,10 +61,9 @@ class Learner(CheckedConstructor, ClippedModule):
         Raises:
             ConfigurationError: If datamodule, callbacks or flags do not fit this module.
         """
-        data = getattr(self.trainer, "datamodule", None)
-        check(self.trainer, self, data)
+        check(self.trainer, self, getattr(self.trainer, "datamodule", None))
         call_hooks_directly(self.trainer)
-        return missing_callbacks(self.trainer, (ExactResume, *self.necessary_callbacks), self, data)
+        return missing_callbacks(self.trainer, (ExactResume, *self.necessary_callbacks), self)
 
     @property
     def seed(self) -> int:
