@@ -39,7 +39,7 @@ SHORT = {
     "num_filters: 64": "--model.num_layers 3 --model.num_filters 32",
 }
 PROCESSES = (*STUDIES, "--trainer.strategy")  # run as processes of their own
-AWAY = ("postgresql:", "--trainer.num_nodes")  # need other machines
+AWAY = ("postgresql", "--trainer.num_nodes")  # need other machines
 
 
 def configuration(command: str) -> str:

@@ -98,7 +98,7 @@ def test_the_readme_shows_the_learning_of_dqn_as_it_is():
     methods = (modules.DQN.training_step, modules.DQN._targets)
     sources = (inspect.getsource(inspect.unwrap(method)) for method in methods)
     parts = [textwrap.dedent(source).strip() for source in sources]
-    assert shown[1].split("\n\n@") == [parts[0], parts[1].removeprefix("@")]
+    assert shown[1].split("\n\n\n@") == [parts[0], parts[1].removeprefix("@")]
 
 
 def test_the_commands_of_the_pages_are_found():
