@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from lightning import Callback
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from rl_lightning.callbacks.renew_priorities import RenewPriorities
@@ -53,6 +53,7 @@ class SAC(Agent):
         actor_learning_rate: With None it is the optimizer's `lr`, as is that of α.
         num_q_functions: E. Targets and the actor use the smallest of E values.
         optimizer: Makes the optimizer from the parameters.
+        lr_scheduler: Makes the learning rate's schedule, which is stepped after every epoch.
 
     Raises:
         ConfigurationError: If the actions are discrete or unbounded, or an argument is out of
@@ -84,8 +85,9 @@ class SAC(Agent):
         actor_learning_rate: float | None = None,
         num_q_functions: int = 2,
         optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        super().__init__(environment, optimizer, normalise_observations)
+        super().__init__(environment, optimizer, normalise_observations, lr_scheduler)
         if environment["num_actions"] is not None:
             raise ConfigurationError(
                 f"SAC needs continuous actions, and {environment['env_id']} has discrete ones: use "
@@ -195,14 +197,14 @@ class SAC(Agent):
         return soft_q_target(batch.rewards, batch.discounts, q_values, log_probs, temperature)
 
     def configure_optimizers(self) -> Any:
-        """One optimizer, with groups for the actor, the Q-functions and the temperature."""
+        """One optimizer, with groups for actor, Q-functions and temperature, and its schedule."""
         actor: dict[str, Any] = {"params": [*self.actor.parameters(), *self.head.parameters()]}
         if self.actor_learning_rate is not None:
             actor["lr"] = self.actor_learning_rate
         groups = [actor, {"params": [*self.q_functions.parameters()]}]
         if self.log_temperature.requires_grad:
             groups.append({"params": [self.log_temperature]})
-        return self.optimizer(groups)
+        return self.with_schedule(self.optimizer(groups), self.lr_scheduler)
 
     def clipped_apart(self, optimizer: torch.optim.Optimizer) -> list[list[nn.Parameter]]:
         """Actor, Q-functions and temperature, because their gradients have different scales."""
