@@ -1,12 +1,14 @@
 """Rollouts that are given in random minibatches of their steps."""
 
+from itertools import chain
+
 import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from rl_lightning.datamodules import RolloutMinibatchDataModule
-from rl_lightning.experience import Decision, Exploration, Minibatch, Rollout
+from rl_lightning.experience import Decision, EnvironmentSpec, Exploration, Minibatch, Rollout
 from rl_lightning.modules import A2C, PPO
 from rl_lightning.runtime.errors import ConfigurationError
 
@@ -17,6 +19,10 @@ class Remembering(PPO):
     """Numbers the steps that it acted in, counts its rollouts, and keeps its batches."""
 
     steps = 0
+
+    def __init__(self, environment: EnvironmentSpec) -> None:
+        torch.manual_seed(0)
+        super().__init__(environment)
 
     def act(
         self, observations: torch.Tensor, exploration: Exploration | None = None
@@ -44,7 +50,7 @@ class Remembering(PPO):
         return super().training_step(batch)
 
 
-def make(env_id: str = "CartPole-v1", **options: object) -> RolloutMinibatchDataModule:
+def make(env_id: str = "test/Signal-v0", **options: object) -> RolloutMinibatchDataModule:
     settings = {"passes": PASSES, "minibatches": MINIBATCHES, "updates_per_epoch": 4, **options}
     return RolloutMinibatchDataModule(
         env_id, **{"rollout_length": LENGTH, "num_envs": COPIES, **settings}
@@ -75,7 +81,7 @@ def test_each_pass_has_every_step_once_in_a_new_order() -> None:
     assert len(batches) == 12
     orders = []
     for start in range(0, 12, MINIBATCHES):
-        order = sum(steps(batches[start : start + MINIBATCHES]), [])
+        order = [*chain(*steps(batches[start : start + MINIBATCHES]))]
         rollout = start // (PASSES * MINIBATCHES)
         first = rollout * LENGTH * COPIES
         assert sorted(order) == [*range(first, first + LENGTH * COPIES)]
@@ -115,18 +121,18 @@ def test_reset_rows_are_in_no_minibatch() -> None:
     batches = fit(data, module, max_epochs=1)
     (rollout,) = module.prepared
     assert not rollout.mask.all()
-    used = sum(steps(batches[:MINIBATCHES]), [])
+    used = chain(*steps(batches[:MINIBATCHES]))
     assert sorted(used) == rollout.extras["steps"][rollout.mask].tolist()
 
 
 @pytest.mark.parametrize("updates", [1, 2, 5, 6, 7])
 def test_a_rollout_in_use_is_in_the_checkpoint(updates: int, tmp_path) -> None:
-    whole = fit(data := make(), Remembering(data.environment))
+    whole = fit(data := make("CartPole-v1"), Remembering(data.environment))
     saved = ModelCheckpoint(tmp_path, filename="stopped", every_n_train_steps=updates)
-    data = make()
+    data = make("CartPole-v1")
     stopped = Remembering(data.environment)
     fit(data, stopped, max_steps=updates, callbacks=[saved], enable_checkpointing=True)
-    data = make()
+    data = make("CartPole-v1")
     module = Remembering(data.environment)
     module.steps = stopped.steps
     fit(data, module, ckpt_path=tmp_path / "stopped.ckpt")
@@ -136,7 +142,7 @@ def test_a_rollout_in_use_is_in_the_checkpoint(updates: int, tmp_path) -> None:
         assert torch.equal(one.observations, other.observations)
         assert torch.equal(one.extras["advantages"], other.extras["advantages"])
     inside = updates % (PASSES * MINIBATCHES)
-    data = make(passes=1, minibatches=1) if inside else make(passes=4)
+    data = make("CartPole-v1", **({"passes": 1, "minibatches": 1} if inside else {"passes": 4}))
     with pytest.raises(ConfigurationError, match="other passes or minibatches"):
         fit(data, Remembering(data.environment), ckpt_path=tmp_path / "stopped.ckpt")
 
