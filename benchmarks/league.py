@@ -3,11 +3,11 @@
     python benchmarks/league.py cartpole --repeats 5 --out docs/runs/league_cartpole.csv
 
 Works: `cartpole` (a greedy 475 over 20 episodes), `pendulum` (−200 over 20), `halfcheetah` (5,000
-over 5) and `halfcheetah_speed` (environment steps per second of SAC). The contenders run in turn, one
-core and one thread each. `seconds` counts from the start of the process, with imports, compilation
-and evaluations. `seconds_of_training` counts from the first environment step, without evaluations
-(rejax: without compilation, with evaluations, because they are compiled as one). The virtual
-environments of the peers are made on first use in the folder given by `--environments`.
+over 5) and `halfcheetah_speed` (environment steps per second of SAC). The contenders run in turn,
+one core and one thread each. `seconds` counts from the start of the process, with imports,
+compilation and evaluations. `seconds_of_training` counts from the first environment step, without
+evaluations (rejax: without compilation and with evaluations, because they are compiled together).
+The virtual environments of the peers are made on first use in the folder `--environments`.
 """
 
 import argparse

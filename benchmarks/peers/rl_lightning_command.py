@@ -1,6 +1,6 @@
 """A contender of the league: this package, through its command line, with tracking.
 
-    python rl_lightning_command.py WORK SEED
+python rl_lightning_command.py WORK SEED
 """
 
 import sys
@@ -12,7 +12,7 @@ from lightning import Callback
 from measured import report
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from front_door import run_watched  # noqa: E402
+from front_door import run_watched
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 _SPEED = ("--trainer.max_epochs", "2", "--trainer.limit_val_batches", "0")
