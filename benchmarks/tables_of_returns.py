@@ -33,6 +33,7 @@ SEEDS_OF_CARTPOLE = {
     "dqn": "dqn/cartpole",
     "a2c": "a2c/cartpole",
     "ppo": "ppo/cartpole",
+    "pqn": "pqn/cartpole",
     "trajectory": "reinforce/cartpole_trajectory",
     "reward_to_go": "reinforce/cartpole_reward_to_go",
     "discounted": "reinforce/cartpole_discounted",
