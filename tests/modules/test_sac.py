@@ -12,6 +12,7 @@ from rl_lightning.datamodules import ReplayDataModule
 from rl_lightning.experience import Exploration, Transitions
 from rl_lightning.functional.maximum_entropy import squashed_log_probs
 from rl_lightning.modules import SAC
+from rl_lightning.runtime.checkpoints import check_checkpoint
 from rl_lightning.runtime.errors import ConfigurationError
 from specs import spec
 
@@ -139,6 +140,29 @@ def test_the_loss_against_a_loop_over_transitions(weighted, number):
     outputs = agent.training_step(batch)
     torch.testing.assert_close(outputs["loss"], torch.stack(losses).mean() + temperature)
     torch.testing.assert_close(outputs["td_error"], torch.stack(td_errors))
+
+
+def test_layer_normalisation_is_in_the_q_functions_and_their_targets_only():
+    normalised, plain = (agent_with_trainer(layer_norm=on) for on in (True, False))
+    assert normalised.state_dict().keys() == plain.state_dict().keys()
+    # The scale of a layer's input vanishes in its normalised output, if there is no bias.
+    for agent in (normalised, plain):
+        for functions in (agent.q_functions, agent.target_q_functions):
+            functions.layers[0].bias.data.zero_()
+            once, twice = (functions(n * torch.ones(1, 3), n * torch.ones(1, 2)) for n in (1, 2))
+            assert torch.allclose(once, twice, atol=1e-3) == (agent is normalised)
+    observations = torch.randn(5, 3)
+    torch.testing.assert_close(normalised.act(observations), plain.act(observations))
+
+
+def test_a_checkpoint_without_layer_normalisation_is_refused(tmp_path):
+    path = tmp_path / "plain.ckpt"
+    plain, normalised = (agent_with_trainer(layer_norm=on) for on in (False, True))
+    plain.trainer.strategy.connect(plain)
+    plain.trainer.save_checkpoint(path)
+    check_checkpoint(path, plain)
+    with pytest.raises(ConfigurationError, match="layer_norm is False in the checkpoint and True"):
+        check_checkpoint(path, normalised)
 
 
 def gradients(agent, loss):
@@ -309,6 +333,18 @@ def test_groups_of_parameters_have_their_own_learning_rates_and_are_clipped_apar
     for group in optimizer.param_groups:
         whole = torch.cat([parameter.grad.flatten() for parameter in group["params"]])
         assert whole.norm().item() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_schedule_changes_the_rates_of_all_groups_after_each_epoch():
+    def halved(optimizer):
+        return torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+
+    data = replay("Bandit", 2)
+    agent = SAC(data.environment, hidden_sizes=(8,), actor_learning_rate=1e-3, optimizer=adam,
+                lr_scheduler=halved)  # fmt: skip
+    trainer = train(data, agent, max_epochs=2)
+    rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
+    assert rates == [1e-3 / 4, 5e-3 / 4, 5e-3 / 4]
 
 
 def test_targets_follow_with_the_papers_share_if_nothing_else_is_asked_for():

@@ -52,6 +52,8 @@ class SAC(Agent):
             −|A|, where |A| is the number of the action's components.
         actor_learning_rate: With None it is the optimizer's `lr`, as is that of α.
         num_q_functions: E. Targets and the actor use the smallest of E values.
+        layer_norm: Whether each hidden layer of the Q-functions has layer normalisation before its
+            activation (Hiraoka et al. 2022).
         optimizer: Makes the optimizer from the parameters.
         lr_scheduler: Makes the learning rate's schedule, which is stepped after every epoch.
 
@@ -71,6 +73,7 @@ class SAC(Agent):
         "hidden_sizes",
         "normalise_observations",
         "num_q_functions",
+        "layer_norm",
         "learn_temperature",
     )
 
@@ -84,6 +87,7 @@ class SAC(Agent):
         target_entropy: float | None = None,
         actor_learning_rate: float | None = None,
         num_q_functions: int = 2,
+        layer_norm: bool = False,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -99,7 +103,7 @@ class SAC(Agent):
             raise ConfigurationError(f"temperature is {temperature}: choose it above 0")
         self.actor = make_body(environment, "mlp", hidden_sizes)
         self.head = SquashedGaussianHead(self.actor.features, environment)
-        self.q_functions = QEnsemble(environment, hidden_sizes, num_q_functions)
+        self.q_functions = QEnsemble(environment, hidden_sizes, num_q_functions, layer_norm)
         self.target_q_functions = copy.deepcopy(self.q_functions).requires_grad_(False)
         self.log_temperature = nn.Parameter(
             torch.tensor(math.log(temperature)), requires_grad=learn_temperature
