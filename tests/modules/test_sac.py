@@ -1,3 +1,4 @@
+import copy
 import math
 from typing import Any
 
@@ -319,20 +320,59 @@ def test_all_networks_use_normalised_observations():
     torch.testing.assert_close(agent.training_step(batch)["loss"], expected)
 
 
-def test_groups_of_parameters_have_their_own_learning_rates_and_are_clipped_apart():
-    agent = agent_with_trainer(actor_learning_rate=1e-4, optimizer=adam)
-    optimizer = agent.configure_optimizers()
-    assert [group["lr"] for group in optimizer.param_groups] == [1e-4, 5e-3, 5e-3]
-    trained = [p for p in agent.parameters() if p.requires_grad]
-    grouped = [p for group in optimizer.param_groups for p in group["params"]]
-    assert {id(p) for p in trained} == {id(p) for p in grouped}
-    assert len(grouped) == len(trained)
-    for parameter in grouped:
+def trained_parameters(agent):
+    return [p for p in agent.parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize(("rate", "rates"), [(None, [5e-3]), (1e-4, [1e-4, 5e-3])])
+def test_the_actor_has_its_own_learning_rate(rate, rates):
+    agent = agent_with_trainer(actor_learning_rate=rate, optimizer=adam)
+    groups = agent.configure_optimizers().param_groups
+    assert [group["lr"] for group in groups] == rates
+    grouped = [p for group in groups for p in group["params"]]
+    assert {id(p) for p in trained_parameters(agent)} == {id(p) for p in grouped}
+    assert len(grouped) == len(trained_parameters(agent))
+    actor = [*agent.actor.parameters(), *agent.head.parameters()]
+    assert rate is None or [id(p) for p in groups[0]["params"]] == [id(p) for p in actor]
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_actor_q_functions_and_temperature_are_clipped_apart(learned):
+    agent = agent_with_trainer(learn_temperature=learned)
+    for parameter in trained_parameters(agent):
         parameter.grad = torch.full_like(parameter, 100.0)
-    agent.configure_gradient_clipping(optimizer, 0.5, "norm")
-    for group in optimizer.param_groups:
-        whole = torch.cat([parameter.grad.flatten() for parameter in group["params"]])
+    agent.configure_gradient_clipping(agent.configure_optimizers(), 0.5, "norm")
+    own = [[*agent.actor.parameters(), *agent.head.parameters()], [*agent.q_functions.parameters()]]
+    for parameters in [*own, *([[agent.log_temperature]] if learned else [])]:
+        whole = torch.cat([parameter.grad.flatten() for parameter in parameters])
         assert whole.norm().item() == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("rate", [None, 1e-4])
+def test_an_optimizer_state_of_three_groups_is_resumed(rate):
+    """Earlier versions had a group for each of the actor, the Q-functions and the temperature."""
+    earlier, agent = (agent_with_trainer(actor_learning_rate=rate, optimizer=adam)
+                      for _ in range(2))  # fmt: skip
+    actor = [*earlier.actor.parameters(), *earlier.head.parameters()]
+    parts = [actor, [*earlier.q_functions.parameters()], [earlier.log_temperature]]
+    before = torch.optim.Adam([{"params": part} for part in parts], lr=4e-3)
+    before.param_groups[0]["lr"] = rate or 4e-3
+
+    def step(module, optimizer, seed):
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in trained_parameters(module):
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+
+    step(earlier, before, 1)
+    agent.load_state_dict(earlier.state_dict())
+    after = agent.configure_optimizers()
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    for seed in (2, 3):
+        step(earlier, before, seed)
+        step(agent, after, seed)
+    for one, other in zip(earlier.parameters(), agent.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_the_schedule_changes_the_rates_of_all_groups_after_each_epoch():
@@ -344,7 +384,7 @@ def test_the_schedule_changes_the_rates_of_all_groups_after_each_epoch():
                 lr_scheduler=halved)  # fmt: skip
     trainer = train(data, agent, max_epochs=2)
     rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
-    assert rates == [1e-3 / 4, 5e-3 / 4, 5e-3 / 4]
+    assert rates == [1e-3 / 4, 5e-3 / 4]
 
 
 def test_targets_follow_with_the_papers_share_if_nothing_else_is_asked_for():

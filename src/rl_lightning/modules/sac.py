@@ -23,6 +23,7 @@ from rl_lightning.modules.agent import Agent
 from rl_lightning.networks.bodies import make_body
 from rl_lightning.networks.policy_heads import SquashedGaussianHead
 from rl_lightning.networks.q_network import QEnsemble
+from rl_lightning.runtime.checkpoints import regrouped
 from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError
 
@@ -201,15 +202,21 @@ class SAC(Agent):
         return soft_q_target(batch.rewards, batch.discounts, q_values, log_probs, temperature)
 
     def configure_optimizers(self) -> Any:
-        """One optimizer, with groups for actor, Q-functions and temperature, and its schedule."""
-        actor: dict[str, Any] = {"params": [*self.actor.parameters(), *self.head.parameters()]}
+        """One optimizer, in which the actor is a group if it has its own rate, and its schedule."""
+        actor, *others = self._parts()
+        rest = [parameter for part in others for parameter in part]
+        groups: list[dict[str, Any]] = [{"params": actor + rest}]
         if self.actor_learning_rate is not None:
-            actor["lr"] = self.actor_learning_rate
-        groups = [actor, {"params": [*self.q_functions.parameters()]}]
-        if self.log_temperature.requires_grad:
-            groups.append({"params": [self.log_temperature]})
-        return self.with_schedule(self.optimizer(groups), self.lr_scheduler)
+            groups = [{"params": actor, "lr": self.actor_learning_rate}, {"params": rest}]
+        optimizer = self.optimizer(groups)
+        optimizer.register_load_state_dict_pre_hook(regrouped)
+        return self.with_schedule(optimizer, self.lr_scheduler)
 
     def clipped_apart(self, optimizer: torch.optim.Optimizer) -> list[list[nn.Parameter]]:
         """Actor, Q-functions and temperature, because their gradients have different scales."""
-        return [group["params"] for group in optimizer.param_groups]
+        return self._parts()
+
+    def _parts(self) -> list[list[nn.Parameter]]:
+        actor = [*self.actor.parameters(), *self.head.parameters()]
+        temperature = [self.log_temperature] if self.log_temperature.requires_grad else []
+        return [part for part in (actor, [*self.q_functions.parameters()], temperature) if part]

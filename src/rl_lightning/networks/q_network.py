@@ -78,11 +78,12 @@ class QEnsemble(nn.Module):
             actions: [B, A].
             frozen: Whether the gradient reaches `actions` only, and no weights.
         """
-        inputs = torch.cat([self.flatten(observations), actions], dim=1)
+        # As in `MLP`, each layer's `forward` is called directly.
+        inputs = torch.cat([self.flatten.forward(observations), actions], dim=1)
         features = inputs.expand(self.size, *inputs.shape)
         *hidden, last = self.layers
         for layer in hidden:
-            features = layer(features, frozen)
+            features = layer.forward(features, frozen)
             if self.layer_norm:
                 features = functional.layer_norm(features, features.shape[-1:])
             features = features.relu_()
@@ -90,9 +91,9 @@ class QEnsemble(nn.Module):
         if torch.is_autocast_enabled(features.device.type):
             # As in `FullPrecisionLinear`: differences of Q-values are too inexact in 16 bits.
             with torch.autocast(features.device.type, enabled=False):
-                q_values = last(features.to(actions.dtype), frozen)
+                q_values = last.forward(features.to(actions.dtype), frozen)
         else:
-            q_values = last(features, frozen)
+            q_values = last.forward(features, frozen)
         return q_values.squeeze(-1)
 
 
