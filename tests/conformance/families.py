@@ -10,7 +10,7 @@ NETWORKS = ("nature", "atari_2013")
 # By algorithm, "" if it trains, else a part of the error that refuses the environment.
 Says = dict[str, str]
 CONTINUOUS: Says = {
-    "DQN": "has continuous ones: use SAC or A2C there",
+    "DQN": "has continuous ones: use SAC, PPO or A2C there",
     "SAC": "",
     "A2C": "",
     "Reinforce": "",

@@ -3,6 +3,8 @@
 What they exchange:
 
 - A datamodule of environments calls the module's `act` on the module's `device` (`Policy`).
+- A datamodule that gives each rollout in minibatches calls `prepare` once for each rollout
+  (`PreparesRollouts`).
 - A datamodule of board games evaluates the module's networks `policy` and `value`
   (`PlaysBoardGames`), and copies `policy` with its `state_dict()` for opponents.
 - A datamodule of images and one of recorded games use nothing of the module.
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from rl_lightning.experience.batches import Dynamics as Dynamics
     from rl_lightning.experience.batches import Episodes as Episodes
     from rl_lightning.experience.batches import LabelledImages as LabelledImages
+    from rl_lightning.experience.batches import Minibatch as Minibatch
     from rl_lightning.experience.batches import RecordedEpisode as RecordedEpisode
     from rl_lightning.experience.batches import Rollout as Rollout
     from rl_lightning.experience.batches import Transitions as Transitions
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from rl_lightning.experience.declarations import HasPriorities as HasPriorities
     from rl_lightning.experience.declarations import HasStatistics as HasStatistics
     from rl_lightning.experience.declarations import HasTargetNetworks as HasTargetNetworks
+    from rl_lightning.experience.declarations import PreparesRollouts as PreparesRollouts
     from rl_lightning.experience.declarations import RecordsEpisodes as RecordsEpisodes
     from rl_lightning.experience.declarations import TargetNetworks as TargetNetworks
     from rl_lightning.experience.declarations import unmet as unmet

@@ -22,7 +22,6 @@ class Rollout(NamedTuple):
     ends: Tensor  # [T, N] bool: the episode ended here, by termination or truncation
     mask: Tensor  # [T, N] bool: False in rows that are not an environment step of an episode
     extras: Mapping[str, Tensor] = {}  # by name, [T, N, ...]: the extras that `act` returned
-    is_last_use: bool = True  # no later batch holds these steps
 
 
 def join_rollouts(rollouts: Sequence[Rollout]) -> Rollout:
@@ -38,9 +37,16 @@ def join_rollouts(rollouts: Sequence[Rollout]) -> Rollout:
             torch.cat([*observations, rollouts[-1].observations[-1:]]),
             *(torch.cat(column) for column in columns),
             extras,
-            rollouts[-1].is_last_use,
         ]
     )
+
+
+class Minibatch(NamedTuple):
+    """B steps of a rollout, drawn at random from its environment steps."""
+
+    observations: Tensor  # [B, *observation_shape], as `prepare` returned them
+    actions: Tensor  # [B, *action_shape]
+    extras: Mapping[str, Tensor]  # by name, [B, ...]: what `prepare` computed, such as targets
 
 
 class Transitions(NamedTuple):

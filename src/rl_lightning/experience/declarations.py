@@ -21,7 +21,7 @@ from typing import (
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from rl_lightning.experience.batches import Dynamics, RecordedEpisode
+from rl_lightning.experience.batches import Dynamics, RecordedEpisode, Rollout
 
 
 def unmet(given: object, protocol: type) -> list[str]:
@@ -56,6 +56,25 @@ class ExperienceSource(Protocol):
     batch_type: type  # of the batches that it provides to `training_step`
     gives_whole_episodes: bool  # whether every episode in a rollout is complete
     seed: int  # every random stream is a function of this, the rank, the update and a name
+
+
+@runtime_checkable
+class PreparesRollouts(Protocol):
+    """A module that learns from each rollout in several minibatches."""
+
+    def prepare(self, rollout: Rollout) -> Rollout:
+        """Compute what all updates with a rollout have in common, such as targets.
+
+        It is called once for each rollout, just after it was collected and before the first update
+        with it.
+
+        Args:
+            rollout: On the module's device, with the extras of `act`.
+
+        Returns:
+            The rollout with the observations and extras that the minibatches are to have.
+        """
+        ...
 
 
 class TargetNetworks(NamedTuple):

@@ -24,7 +24,6 @@ class Learner(CheckedConstructor, ClippedModule):
         algorithm: Name of the algorithm, which is part of the experiment's name.
         batch_type: Type of the batches that `training_step` takes.
         needs_whole_episodes: Whether every episode in a rollout must be complete.
-        reuses_rollouts: Whether it may learn from rollouts of an earlier version of its policy.
         gives_td_errors: Whether `training_step` returns {"loss": …, "td_error": [B]}.
         checks_compatibility: Whether it checks in `configure_callbacks` what goes together. With
             other modules, datamodules and callbacks do so in their `setup`.
@@ -45,7 +44,6 @@ class Learner(CheckedConstructor, ClippedModule):
     algorithm: ClassVar[str]
     batch_type: ClassVar[type]
     needs_whole_episodes: bool = False
-    reuses_rollouts: ClassVar[bool] = False
     gives_td_errors: ClassVar[bool] = False
     checks_compatibility: ClassVar[bool] = True
     monitor: ClassVar[tuple[str, str] | None] = None
@@ -88,6 +86,12 @@ class Learner(CheckedConstructor, ClippedModule):
             index = max(0, self.trainer.fit_loop.total_batch_idx)
         rank, device = self.global_rank, self.device
         return torch_stream(self.seed, rank=rank, update=index, stream=name, device=device)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Remove all gradients, as `Optimizer.zero_grad` does with ten times as many calls."""
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def with_schedule(self, optimizer: Optimizer, lr_scheduler: LRSchedulerCallable | None) -> Any:
         """What `configure_optimizers` returns: the optimizer and, if there is one, its schedule."""

@@ -27,6 +27,7 @@ class MLP(nn.Sequential):
         activation: Activation after each layer.
         num_observations: Size of a Discrete observation space, whose observations are encoded
             one-hot; else None.
+        layer_norm: Whether each layer has layer normalisation before its activation.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class MLP(nn.Sequential):
         hidden_sizes: Sequence[int],
         activation: Activation = "relu",
         num_observations: int | None = None,
+        layer_norm: bool = False,
     ) -> None:
         if min(hidden_sizes, default=1) < 1:
             raise ConfigurationError(f"hidden_sizes are {[*hidden_sizes]}: make each at least 1")
@@ -43,47 +45,76 @@ class MLP(nn.Sequential):
             Flatten() if num_observations is None else OneHot(num_observations)
         ]
         for fan_in, fan_out in itertools.pairwise(sizes):
-            layers += [nn.Linear(fan_in, fan_out), nn.Tanh() if activation == "tanh" else nn.ReLU()]
+            layers += [
+                nn.Linear(fan_in, fan_out),
+                *([nn.LayerNorm(fan_out)] if layer_norm else []),
+                nn.Tanh() if activation == "tanh" else nn.ReLU(),
+            ]
         super().__init__(*layers)
         self.features = sizes[-1]
 
+    def forward(self, observations: Tensor) -> Tensor:
+        """Compute the features.
+
+        Each layer's `forward` is called directly, because small layers take less time than the
+        search for hooks in the call of a module. So hooks of single layers are not called.
+        """
+        features = observations
+        for layer in self:
+            features = layer.forward(features)
+        return features
+
 
 class AtariNetwork2013(nn.Sequential):
-    """The convolutional body of Mnih et al. 2013: images → [B, 256]."""
+    """The convolutional body of Mnih et al. 2013: images → [B, 256].
 
-    def __init__(self, observation_shape: Sequence[int]) -> None:
+    Args:
+        observation_shape: Of one image.
+        layer_norm: Whether each layer has layer normalisation before its activation.
+    """
+
+    def __init__(self, observation_shape: Sequence[int], layer_norm: bool = False) -> None:
         images = Images("atari_2013", observation_shape)
         super().__init__(
             images,
-            nn.Conv2d(images.channels, 16, kernel_size=8, stride=4),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, kernel_size=4, stride=2),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(32 * images.pixels_after((8, 4), (4, 2)), 256),
-            nn.ReLU(),
+            *_convolution(images.channels, 16, 8, 4, layer_norm),
+            *_convolution(16, 32, 4, 2, layer_norm),
+            *_fully_connected(32 * images.pixels_after((8, 4), (4, 2)), 256, layer_norm),
         )
         self.features = 256
 
 
 class NatureNetwork(nn.Sequential):
-    """The convolutional body of Mnih et al. 2015: images → [B, 512]."""
+    """The convolutional body of Mnih et al. 2015: images → [B, 512].
 
-    def __init__(self, observation_shape: Sequence[int]) -> None:
+    Args:
+        observation_shape: Of one image.
+        layer_norm: Whether each layer has layer normalisation before its activation.
+    """
+
+    def __init__(self, observation_shape: Sequence[int], layer_norm: bool = False) -> None:
         images = Images("nature", observation_shape)
         super().__init__(
             images,
-            nn.Conv2d(images.channels, 32, kernel_size=8, stride=4),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, kernel_size=4, stride=2),
-            nn.ReLU(),
-            nn.Conv2d(64, 64, kernel_size=3, stride=1),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(64 * images.pixels_after((8, 4), (4, 2), (3, 1)), 512),
-            nn.ReLU(),
+            *_convolution(images.channels, 32, 8, 4, layer_norm),
+            *_convolution(32, 64, 4, 2, layer_norm),
+            *_convolution(64, 64, 3, 1, layer_norm),
+            *_fully_connected(64 * images.pixels_after((8, 4), (4, 2), (3, 1)), 512, layer_norm),
         )
         self.features = 512
+
+
+def _convolution(
+    channels: int, filters: int, kernel_size: int, stride: int, layer_norm: bool
+) -> list[nn.Module]:
+    # Layer normalisation over channels and pixels is group normalisation with one group.
+    norm = [nn.GroupNorm(1, filters)] if layer_norm else []
+    return [nn.Conv2d(channels, filters, kernel_size, stride), *norm, nn.ReLU()]
+
+
+def _fully_connected(features: int, units: int, layer_norm: bool) -> list[nn.Module]:
+    norm = [nn.LayerNorm(units)] if layer_norm else []
+    return [nn.Flatten(), nn.Linear(features, units), *norm, nn.ReLU()]
 
 
 Body = MLP | AtariNetwork2013 | NatureNetwork
@@ -189,9 +220,9 @@ class FullPrecisionLinear(nn.Linear):
     def forward(self, features: Tensor) -> Tensor:
         """Map [B, in_features] → [B, out_features]."""
         if not torch.is_autocast_enabled(features.device.type):
-            return super().forward(features)
+            return functional.linear(features, self.weight, self.bias)
         with torch.autocast(features.device.type, enabled=False):
-            return super().forward(features.to(self.weight.dtype))
+            return functional.linear(features.to(self.weight.dtype), self.weight, self.bias)
 
 
 def _no_images(network: str, shape: tuple[int, ...]) -> str:
@@ -206,6 +237,7 @@ def make_body(
     network: NetworkName,
     hidden_sizes: Sequence[int],
     activation: Activation = "relu",
+    layer_norm: bool = False,
 ) -> Body:
     """Make the network body for an environment's observations.
 
@@ -214,10 +246,10 @@ def make_body(
     """
     shape = environment["observation_shape"]
     if network == "atari_2013":
-        return AtariNetwork2013(shape)
+        return AtariNetwork2013(shape, layer_norm)
     if network == "nature":
-        return NatureNetwork(shape)
-    return MLP(shape, hidden_sizes, activation, environment["num_observations"])
+        return NatureNetwork(shape, layer_norm)
+    return MLP(shape, hidden_sizes, activation, environment["num_observations"], layer_norm)
 
 
 def initialise_orthogonally(module: nn.Module, gain: float = math.sqrt(2)) -> None:

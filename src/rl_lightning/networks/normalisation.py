@@ -7,11 +7,13 @@ from rl_lightning.functional.returns import masked_moments, standardised
 from rl_lightning.runtime.ranks import moments_over_ranks, sum_over_ranks
 
 
-def standardised_over_ranks(values: Tensor, mask: Tensor) -> Tensor:
-    """Scale `values` [T, N] to zero mean and unit variance where `mask` [T, N] is True.
+def standardised_over_ranks(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scale `values` to zero mean and unit variance where `mask` is True, or everywhere.
 
     Mean and variance are over all ranks, so every rank must call this equally often.
     """
+    if mask is None:
+        mask = torch.ones_like(values, dtype=torch.bool)
     mean, variance = moments_over_ranks(mask.sum(), *masked_moments(values, mask))
     return standardised(values, mean, variance)
 

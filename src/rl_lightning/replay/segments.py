@@ -102,7 +102,7 @@ class ReplaySegments:
 def _without_first(rows: Rollout, count: int) -> Rollout:
     columns = (column[count:] for column in rows[:6])
     extras = {name: values[count:] for name, values in rows.extras.items()}
-    return Rollout._make([*columns, extras, rows.is_last_use])
+    return Rollout._make([*columns, extras])
 
 
 def _listed(checkpoint: Path, rank: int) -> set[str]:
