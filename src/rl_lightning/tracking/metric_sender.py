@@ -43,7 +43,8 @@ class MetricSender:
     ) -> None:
         self._deliver = deliver
         self._file = file
-        self.waiting = _read(file)
+        lines = file.read_text().splitlines() if file.exists() else []
+        self.waiting = [Point(*json.loads(line)) for line in lines]
         self._failing = False
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -100,9 +101,3 @@ class MetricSender:
                 self._failing = True
             else:
                 self._failing = False
-
-
-def _read(file: Path) -> list[Point]:
-    if not file.exists():
-        return []
-    return [Point(*json.loads(line)) for line in file.read_text().splitlines()]
