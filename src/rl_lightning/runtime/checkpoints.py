@@ -125,17 +125,9 @@ def _compare_hyperparameters(
 ) -> None:
     """Refuse a checkpoint whose architecture differs, in other keys than those ignored."""
     there, here = saved.get("hyper_parameters", {}), module.hparams
-    for name in getattr(module, "architecture", ()):
-        if name in there and name in here:
-            one, other = (_without(each[name], ignored) for each in (there, here))
-            if differs := _difference(one, other):
-                _refuse(path, f"{name}{differs[0]}", differs[1], differs[2])
-
-
-def _without(value: Any, ignored: Collection[str]) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    return {key: each for key, each in value.items() if key not in ignored}
+    for name in {*getattr(module, "architecture", ())} & there.keys() & here.keys():
+        if differs := difference(there[name], here[name], name, ignored):
+            _refuse(path, *differs)
 
 
 def _compare_shapes(path: Path, weights: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -154,16 +146,26 @@ def _refuse(path: Path, what: str, there: Any, here: Any) -> NoReturn:
     )
 
 
-def _difference(there: Any, here: Any, at: str = "") -> tuple[str, Any, Any] | None:
-    """The first difference of two hyperparameters, as its key and both values."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        for key in sorted(there.keys() | here.keys()):
-            if differs := _difference(there.get(key), here.get(key), f"{at}.{key}"):
+def difference(
+    one: Any, other: Any, at: str = "", ignored: Collection[str] = ()
+) -> tuple[str, Any, Any] | None:
+    """The first difference of two settings, as its key and both values; None if they are equal.
+
+    Args:
+        one: A mapping, or a value.
+        other: What it is compared with.
+        at: The key of both, which is put before those of a mapping.
+        ignored: Keys that may differ.
+    """
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in sorted((one.keys() | other.keys()) - {*ignored}):
+            inner = f"{at}.{key}" if at else key
+            if differs := difference(one.get(key), other.get(key), inner, ignored):
                 return differs
         return None
-    # Tuples become lists in YAML, so compare both as lists.
-    one, other = ([*v] if isinstance(v, list | tuple) else v for v in (there, here))
-    return None if one == other else (at, there, here)
+    # Tuples become lists in YAML files and in checkpoints, so compare both as lists.
+    first, second = ([*each] if isinstance(each, list | tuple) else each for each in (one, other))
+    return None if first == second else (at, one, other)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

@@ -60,11 +60,10 @@ def _distribution(flag: str, given: Any) -> "BaseDistribution":
     if not isinstance(given, Mapping) or not {"low", "high"} <= {*given} <= known:
         raise ConfigurationError(f"--space cannot read the range of {flag}: {_FORMS}")
     try:
-        numbers = {name: _number(given[name]) for name in ("low", "high", "step") if name in given}
-        options: dict[str, Any] = {**numbers, "log": bool(given.get("log", False))}
-        if all(isinstance(number, int) for number in numbers.values()):
-            return IntDistribution(**options)
-        return FloatDistribution(**options)
+        numbers = {name: _number(each) for name, each in given.items() if name != "log"}
+        are_integers = all(isinstance(each, int) for each in numbers.values())
+        kind: Any = IntDistribution if are_integers else FloatDistribution
+        return kind(**numbers, log=bool(given.get("log", False)))
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"--space, {flag}: {one_line(str(error))}") from error
 

@@ -173,32 +173,26 @@ class TrialTable:
 
     def add(self, number: int, parameters: Mapping[str, Any]) -> Trial | None:
         """Begin a new trial; None if the study has this number or these parameters already."""
-        text = json.dumps(parameters)
         digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
         new = Trial(number, {**parameters}, "running", self._worker, 0, {})
-        row = {**new._asdict(), "parameters": text, "result": "{}"}
-        added = self._insert(_TRIALS, {**row, "study": self.study, "digest": digest})
-        return new if added else None
-
-    def take_over(self, trial: Trial) -> Trial | None:
-        """Begin an earlier trial again; None if another process has changed it."""
-        return self._update(trial, state="running", owner=self._worker)
+        row = {**_as_row(new), "study": self.study, "digest": digest}
+        return new if self._insert(_TRIALS, row) else None
 
     def save(self, trial: Trial, state: str, result: Mapping[str, Any]) -> Trial | None:
-        """Save the state and the result of a trial; None if another process has taken it over."""
-        return self._update(trial, state=state, result={**result})
+        """Save the state and the result of a trial, which is this process's own from now on.
 
-    def _update(self, trial: Trial, **changes: Any) -> Trial | None:
-        changed = trial._replace(beat=trial.beat + 1, **changes)
-        columns = _TRIALS.c
+        Returns:
+            The changed trial; None if another process has changed it since `trial` was read.
+        """
+        columns, beat = _TRIALS.c, trial.beat + 1
+        changed = trial._replace(state=state, result={**result}, owner=self._worker, beat=beat)
         seen = (columns.study == self.study) & (columns.number == trial.number)
         seen &= (columns.owner == trial.owner) & (columns.beat == trial.beat)
-        values = {
-            "state": changed.state,
-            "owner": changed.owner,
-            "beat": changed.beat,
-            "result": json.dumps(changed.result),
-        }
         with self._engine.begin() as connection:
-            done = connection.execute(update(_TRIALS).where(seen).values(**values))
+            done = connection.execute(update(_TRIALS).where(seen).values(**_as_row(changed)))
         return changed if done.rowcount == 1 else None
+
+
+def _as_row(trial: Trial) -> dict[str, Any]:
+    json_of = {name: json.dumps(getattr(trial, name)) for name in ("parameters", "result")}
+    return {**trial._asdict(), **json_of}

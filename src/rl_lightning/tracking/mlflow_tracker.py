@@ -38,7 +38,7 @@ class MLflowTracker(LateMLFlowLogger):
         run_name: Name of the run. By default the command line names it after the algorithm, the
             environment, the seed and the time.
         run_id: Id of an existing run to continue.
-        tags: Tags of the run, beside those of the command line.
+        tags: Tags of the run, in addition to those of the command line.
         save_dir: Folder that contains the folders of all runs.
         log_model: Whether checkpoints are copied to MLflow as artifacts: at the end of the run, or
             with "all" each one when it is written.
