@@ -9,19 +9,7 @@ from itertools import chain
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import (
-    BackboneFinetuning,
-    BatchSizeFinder,
-    EarlyStopping,
-    GradientAccumulationScheduler,
-    LearningRateFinder,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ModelPruning,
-    StochasticWeightAveraging,
-    ThroughputMonitor,
-)
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch import callbacks, strategies
 from torch import nn
 
 from rl_lightning.lightning_adapter.trainers import start_method
@@ -58,7 +46,10 @@ def check_strategy(trainer: Trainer) -> None:
         ConfigurationError: If not.
     """
     strategy = trainer.strategy
-    if isinstance(strategy, FSDPStrategy | DeepSpeedStrategy | ModelParallelStrategy):
+    if isinstance(
+        strategy,
+        strategies.FSDPStrategy | strategies.DeepSpeedStrategy | strategies.ModelParallelStrategy,
+    ):
         raise ConfigurationError(
             f"trainer.strategy is {type(strategy).__name__}, which splits the weights over "
             "devices, and a policy needs all of its weights to act between updates: use ddp"
@@ -78,28 +69,33 @@ def _mistake_of(
     take_out = f"take {name} out of trainer.callbacks"
     trial_run: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
     has_logger = trainer.loggers or trial_run
-    if isinstance(callback, LearningRateMonitor | ThroughputMonitor) and not has_logger:
+    if (
+        isinstance(callback, callbacks.LearningRateMonitor | callbacks.ThroughputMonitor)
+        and not has_logger
+    ):
         return (
             f"{name} writes to a logger, and trainer.logger is false: give a logger, such as "
             f"CSVLogger, or {take_out}"
         )
     if not fitting:
         return None
-    if isinstance(callback, BatchSizeFinder | LearningRateFinder):
+    if isinstance(callback, callbacks.BatchSizeFinder | callbacks.LearningRateFinder):
         return (
             f"{name} makes updates on trial, and with them experience that the run would keep: "
             f"{take_out}"
         )
-    if isinstance(callback, BackboneFinetuning) and not hasattr(module, "backbone"):
+    if isinstance(callback, callbacks.BackboneFinetuning) and not hasattr(module, "backbone"):
         return f"{name} freezes the submodule backbone, and {here} has none: {take_out}"
-    if isinstance(callback, ModelPruning) and not any(
+    if isinstance(callback, callbacks.ModelPruning) and not any(
         isinstance(each, nn.Linear | nn.Conv2d) for each in module.modules()
     ):
         return f"{name} prunes layers, and {here} has none: {take_out}"
-    changes_steps = isinstance(callback, StochasticWeightAveraging | GradientAccumulationScheduler)
+    changes_steps = isinstance(
+        callback, callbacks.StochasticWeightAveraging | callbacks.GradientAccumulationScheduler
+    )
     if changes_steps and not module.automatic_optimization:
         return f"{name} changes optimizer steps, and {here} takes its own: {take_out}"
-    if isinstance(callback, EarlyStopping | ModelCheckpoint):
+    if isinstance(callback, callbacks.EarlyStopping | callbacks.ModelCheckpoint):
         validates = trainer.limit_val_batches != 0 or trial_run
         if not validates and str(callback.monitor).startswith("val/"):
             return (

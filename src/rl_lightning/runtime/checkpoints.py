@@ -125,7 +125,7 @@ def _compare_hyperparameters(
 ) -> None:
     """Refuse a checkpoint whose architecture differs, in other keys than those ignored."""
     there, here = saved.get("hyper_parameters", {}), module.hparams
-    for name in {*getattr(module, "architecture", ())} & there.keys() & here.keys():
+    for name in sorted({*getattr(module, "architecture", ())} & there.keys() & here.keys()):
         if differs := difference(there[name], here[name], name, ignored):
             _refuse(path, *differs)
 

@@ -48,21 +48,19 @@ def read_search_space(given: str) -> dict[str, "BaseDistribution"]:
 
 
 def _distribution(flag: str, given: Any) -> "BaseDistribution":
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
+    from optuna import distributions
 
     if isinstance(given, list) and given:
-        return CategoricalDistribution([_as_choice(value) for value in given])
+        return distributions.CategoricalDistribution([_as_choice(value) for value in given])
     known = {"low", "high", "log", "step"}
     if not isinstance(given, Mapping) or not {"low", "high"} <= {*given} <= known:
         raise ConfigurationError(f"--space cannot read the range of {flag}: {_FORMS}")
     try:
         numbers = {name: _number(each) for name, each in given.items() if name != "log"}
         are_integers = all(isinstance(each, int) for each in numbers.values())
-        kind: Any = IntDistribution if are_integers else FloatDistribution
+        kind: Any = (
+            distributions.IntDistribution if are_integers else distributions.FloatDistribution
+        )
         return kind(**numbers, log=bool(given.get("log", False)))
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"--space, {flag}: {one_line(str(error))}") from error

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from os.path import getmtime
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +81,13 @@ def _latest(kind: str, folder: Path) -> Path:
             f"the latest run of {folder.name} has no {kind} checkpoint: give a path, such as "
             f"--ckpt_path {there}"
         )
-    return max(found, key=_written)
+    return max(found, key=getmtime)
 
 
 def _started(run: Path) -> float:
     """The time at which a training of a run was started or resumed last."""
     config = run / "config.yaml"
-    return max(map(_written, [config] if config.exists() else run.glob("checkpoints/*.ckpt")))
-
-
-def _written(path: Path) -> float:
-    return path.stat().st_mtime
+    return max(map(getmtime, [config] if config.exists() else run.glob("checkpoints/*.ckpt")))
 
 
 def _configuration(run: Path) -> str:

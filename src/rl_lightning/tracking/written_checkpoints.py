@@ -1,5 +1,6 @@
 """The checkpoints that a run has written, as its callbacks know them."""
 
+from os.path import getmtime
 from pathlib import Path
 
 from lightning import Trainer
@@ -23,7 +24,7 @@ def last_checkpoint(trainer: Trainer) -> Path | None:
     paths = [each.last_model_path for each in _callbacks(trainer)]
     paths += [each.best_model_path for each in _callbacks(trainer) if each.monitor is None]
     found = [path for path in map(Path, paths) if path.is_file()]
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return max(found, key=getmtime, default=None)
 
 
 def checkpoint_to_test(trainer: Trainer) -> Path | None:
