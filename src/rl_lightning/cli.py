@@ -274,7 +274,7 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
         # process group has started, a single rank may fail, so each rank prints its error.
         each_rank = has_several_ranks() or isinstance(shown, LauncherError)
         show = _print_error if each_rank else rank_zero_only(_print_error)
-        show(f"rl_lightning: error: {one_line(str(shown))}")
+        show(f"rl_lightning: error: {one_line(shown)}")
         return 1 if isinstance(shown, RunError) else 2
     return 0
 

@@ -107,7 +107,7 @@ class ModelLogger(NeedsCallback):
         except Exception as error:
             rank_zero_warn(
                 f"the model was not logged ({type(error).__name__}: "
-                f"{one_line(str(error))[:200]}): log it later with test --ckpt_path "
+                f"{one_line(error, 200)}): log it later with test --ckpt_path "
                 f"{os.path.relpath(checkpoint)} --model_logger.log true"
             )
 

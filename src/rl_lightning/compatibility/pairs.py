@@ -5,7 +5,6 @@ from typing import Any
 from lightning import LightningDataModule
 
 from rl_lightning.experience import GivesTDErrors, HasPriorities, unmet
-from rl_lightning.runtime.checkpoints import difference
 from rl_lightning.runtime.errors import ConfigurationError
 
 
@@ -48,12 +47,12 @@ def check_pair(module: Any, data: Any) -> None:
     ours, theirs = getattr(module, "environment", None), getattr(data, "environment", None)
     if ours is None or theirs is None:
         return
-    if differs := difference(ours, theirs):
-        key, our_value, their_value = differs
-        raise ConfigurationError(
-            f"{here} was made for {key} {our_value}, and {there} has {key} {their_value}: make "
-            f"{here} with the environment of the datamodule (environment=data.environment)"
-        )
+    for key, value in theirs.items():
+        if not _equal(ours.get(key), value):
+            raise ConfigurationError(
+                f"{here} was made for {key} {ours.get(key)}, and {there} has {key} {value}: make "
+                f"{here} with the environment of the datamodule (environment=data.environment)"
+            )
 
 
 def check_batch_types(module: type, data: type) -> None:
@@ -80,3 +79,10 @@ def check_batch_types(module: type, data: type) -> None:
 def _subclasses(base: type) -> set[type]:
     direct: set[type] = set(base.__subclasses__())
     return direct.union(*(_subclasses(each) for each in direct))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    # Tuples become lists in YAML files and in checkpoints, so compare both as lists.
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return [*one] == [*other]
+    return bool(one == other)

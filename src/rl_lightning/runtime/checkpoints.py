@@ -28,7 +28,7 @@ def save_atomically(contents: Any, path: Path) -> None:
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError when the disk is full
         part.unlink(missing_ok=True)
         raise RunError(
-            f"{path} could not be written ({one_line(str(error))[:120]}), and the checkpoint "
+            f"{path} could not be written ({one_line(error, 120)}), and the checkpoint "
             "before it is complete: free some disk space and resume with --ckpt_path last"
         ) from error
 
@@ -47,7 +47,7 @@ def load_plain(path: Path) -> Any:
         return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # zipfile, pickle and torch each raise their own types
         raise ConfigurationError(
-            f"{path} cannot be read as a checkpoint ({one_line(str(error))[:120]}), because it is "
+            f"{path} cannot be read as a checkpoint ({one_line(error, 120)}), because it is "
             "truncated or is not a checkpoint: use another from the run's folder"
         ) from error
 
@@ -126,7 +126,7 @@ def _compare_hyperparameters(
     """Refuse a checkpoint whose architecture differs, in other keys than those ignored."""
     there, here = saved.get("hyper_parameters", {}), module.hparams
     for name in sorted({*getattr(module, "architecture", ())} & there.keys() & here.keys()):
-        if differs := difference(there[name], here[name], name, ignored):
+        if differs := _difference(there[name], here[name], name, ignored):
             _refuse(path, *differs)
 
 
@@ -146,21 +146,13 @@ def _refuse(path: Path, what: str, there: Any, here: Any) -> NoReturn:
     )
 
 
-def difference(
-    one: Any, other: Any, at: str = "", ignored: Collection[str] = ()
+def _difference(
+    one: Any, other: Any, at: str, ignored: Collection[str]
 ) -> tuple[str, Any, Any] | None:
-    """The first difference of two settings, as its key and both values; None if they are equal.
-
-    Args:
-        one: A mapping, or a value.
-        other: What it is compared with.
-        at: The key of both, which is put before those of a mapping.
-        ignored: Keys that may differ.
-    """
+    """The first difference of two settings, as its key and both values; None if they are equal."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for key in sorted((one.keys() | other.keys()) - {*ignored}):
-            inner = f"{at}.{key}" if at else key
-            if differs := difference(one.get(key), other.get(key), inner, ignored):
+            if differs := _difference(one.get(key), other.get(key), f"{at}.{key}", ignored):
                 return differs
         return None
     # Tuples become lists in YAML files and in checkpoints, so compare both as lists.

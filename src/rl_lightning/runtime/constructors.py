@@ -189,7 +189,7 @@ def _check_factory(what: str, make: Callable[[Any], Any], annotation: Any) -> No
     try:
         made = make(parameters if makes_optimizer else torch.optim.SGD(parameters, lr=1.0))
     except ValueError as error:
-        raise ConfigurationError(f"{what} cannot be made: {one_line(str(error))}") from error
+        raise ConfigurationError(f"{what} cannot be made: {one_line(error)}") from error
     except Exception:  # it needs the module's own parameters or optimizer
         return
     if makes_optimizer and not isinstance(made, Optimizer):

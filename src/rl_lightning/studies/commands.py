@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     except SQLAlchemyError as error:
         _complain(
-            f"error: the storage {options.storage} failed ({one_line(str(error))[:200]}): the runs "
+            f"error: the storage {options.storage} failed ({one_line(error, 200)}): the runs "
             "were stopped, resume the study by --name"
         )
         return 1

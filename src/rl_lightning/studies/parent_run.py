@@ -107,5 +107,5 @@ def _tolerates_mlflow() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        reason = one_line(str(error))[:200]
+        reason = one_line(error, 200)
         print(f"MLflow did not record the state of the study ({reason})", file=sys.stderr)

@@ -41,7 +41,7 @@ def read_search_space(given: str) -> dict[str, "BaseDistribution"]:
     try:
         space = yaml.safe_load(given if is_text else Path(given).read_text())
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"--space is not YAML: {one_line(str(error))}") from error
+        raise ConfigurationError(f"--space is not YAML: {one_line(error)}") from error
     if not isinstance(space, dict) or not space:
         raise ConfigurationError(f"--space names no flag: give a mapping, and {_FORMS}")
     return {str(flag).removeprefix("--"): _distribution(flag, each) for flag, each in space.items()}
@@ -63,7 +63,7 @@ def _distribution(flag: str, given: Any) -> "BaseDistribution":
         )
         return kind(**numbers, log=bool(given.get("log", False)))
     except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"--space, {flag}: {one_line(str(error))}") from error
+        raise ConfigurationError(f"--space, {flag}: {one_line(error)}") from error
 
 
 def _number(value: Any) -> float | int:

@@ -108,7 +108,7 @@ class TrialTable:
                 self._check(json.loads(self._study().contents), contents)
         except (SQLAlchemyError, ImportError) as error:
             raise ConfigurationError(
-                f"the storage {address} cannot be opened ({one_line(str(error))[:200]}): give "
+                f"the storage {address} cannot be opened ({one_line(error, 200)}): give "
                 "another --storage, such as sqlite:///studies.db"
             ) from error
 

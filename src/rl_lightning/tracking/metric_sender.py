@@ -95,7 +95,7 @@ class MetricSender:
             except Exception as error:  # the store and the network raise many types of errors
                 if not self._failing:
                     rank_zero_warn(
-                        f"MLflow does not accept metrics ({one_line(str(error))[:200]}): training "
+                        f"MLflow does not accept metrics ({one_line(error, 200)}): training "
                         "continues, and the metrics are kept and sent later"
                     )
                 self._failing = True

@@ -35,8 +35,8 @@ def open_store(uri: str, experiment: str, artifact_location: str | None = None) 
         return client
     except (MlflowException, OSError) as error:
         raise ConfigurationError(
-            f"MLflow cannot open the store {uri} "
-            f"({one_line(str(error))[:200]}): give another tracking_uri"
+            f"MLflow cannot open the store {uri} ({one_line(error, 200)}): give another "
+            "tracking_uri"
         ) from error
 
 

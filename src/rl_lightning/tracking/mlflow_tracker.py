@@ -242,9 +242,7 @@ class MLflowTracker(LateMLFlowLogger):
         try:
             super().finalize(status)
         except MlflowException as error:
-            rank_zero_warn(
-                f"MLflow could not record the end of the run ({one_line(str(error))[:200]})"
-            )
+            rank_zero_warn(f"MLflow could not record the end of the run ({one_line(error, 200)})")
 
 
 def _check_answers(uri: str) -> None:
