@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from rl_lightning.datamodules import MNISTDataModule as MNISTDataModule
     from rl_lightning.datamodules import ReplayDataModule as ReplayDataModule
     from rl_lightning.datamodules import RolloutDataModule as RolloutDataModule
+    from rl_lightning.datamodules import RolloutMinibatchDataModule as RolloutMinibatchDataModule
     from rl_lightning.datamodules import SelfPlayDataModule as SelfPlayDataModule
     from rl_lightning.datamodules import SelfPlayPositionsDataModule as SelfPlayPositionsDataModule
     from rl_lightning.datamodules import TabularDataModule as TabularDataModule
     from rl_lightning.modules import A2C as A2C
     from rl_lightning.modules import DQN as DQN
+    from rl_lightning.modules import PPO as PPO
+    from rl_lightning.modules import PQN as PQN
     from rl_lightning.modules import SAC as SAC
     from rl_lightning.modules import ConvolutionalClassifier as ConvolutionalClassifier
     from rl_lightning.modules import FullyConnectedClassifier as FullyConnectedClassifier
