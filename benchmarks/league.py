@@ -55,6 +55,8 @@ WORKS = {
     "cartpole": (
         _ours("A2C", "cartpole_a2c"),
         _ours("DQN", "cartpole_dqn"),
+        _ours("PPO", "cartpole_ppo"),
+        _ours("PQN", "cartpole_pqn"),
         _theirs(_SB3, "DQN", "cartpole_dqn"),
         _theirs(_SB3, "A2C", "cartpole_a2c"),
         _theirs(_SB3, "PPO", "cartpole_ppo"),

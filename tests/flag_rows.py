@@ -7,7 +7,7 @@ Tests run every row. `docs/trainer_flags.md` holds the rows that are refused or 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-AGENTS = ("DQN", "SAC", "A2C", "Reinforce", "QLearning", "ValueIteration")
+AGENTS = ("DQN", "SAC", "A2C", "Reinforce", "PPO", "PQN", "QLearning", "ValueIteration")
 CLASSIFIERS = ("RecurrentAttentionModel", "FullyConnectedClassifier")
 ALGORITHMS = (*AGENTS, *CLASSIFIERS)
 TABLES = ("QLearning", "ValueIteration")

@@ -22,6 +22,8 @@ _EQUAL = ("--data.num_envs", "1", "--data.env_steps_per_update", "1", "--data.ba
 WORKS: dict[str, tuple[str, float | None, tuple[str, ...]]] = {
     "cartpole_dqn": ("dqn/cartpole", 475.0, ()),
     "cartpole_a2c": ("a2c/cartpole", 475.0, ()),
+    "cartpole_ppo": ("ppo/cartpole", 475.0, ()),
+    "cartpole_pqn": ("pqn/cartpole", 475.0, ()),
     "pendulum": ("sac/pendulum", -200.0, ("--data.updates_per_epoch", "1000")),
     "halfcheetah_speed_equal": (
         *("sac/halfcheetah", None),

@@ -230,7 +230,7 @@ def test_two_ranks_gradient_is_that_of_one_process_with_both_minibatches(
 
 
 def random_steps(ranks):
-    """Minibatches of both learners, joined over ranks with different numbers of steps."""
+    """A minibatch for both learners, joined over ranks, which have different numbers of steps."""
     draws = [torch.Generator().manual_seed(rank) for rank in ranks]
     sizes = [5 + 4 * rank for rank in ranks]
 

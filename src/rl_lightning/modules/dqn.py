@@ -10,13 +10,7 @@ from typing_extensions import Unpack
 from rl_lightning.callbacks.renew_priorities import RenewPriorities
 from rl_lightning.callbacks.target_network import TargetNetwork
 from rl_lightning.experience import EnvironmentSpec, TargetNetworks, Transitions
-from rl_lightning.functional.targets import (
-    double_q_target,
-    q_learning_target,
-    td_error,
-    td_loss,
-)
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.functional.targets import double_q_target, q_learning_target, td_error, td_loss
 from rl_lightning.modules.q_agent import QAgent, QAgentOptions
 
 
@@ -80,15 +74,7 @@ class DQN(QAgent):
 
         if self.normaliser is not None:
             self.normaliser.update(batch.observations)
-        if should_log(self.trainer):
-            self.log_dict(
-                {
-                    "train/loss": loss.detach(),
-                    "train/q_mean": q_values.detach().mean(),
-                    "train/epsilon": self.epsilon,
-                },
-                sync_dist=True,
-            )
+        self.log_loss(loss, q_values)
         return {"loss": loss, "td_error": error.detach()}
 
     @torch.no_grad()

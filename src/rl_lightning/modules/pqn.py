@@ -7,7 +7,6 @@ from typing_extensions import Unpack
 from rl_lightning.experience import Decision, EnvironmentSpec, Exploration, Minibatch, Rollout
 from rl_lightning.functional.returns import lambda_returns
 from rl_lightning.functional.targets import td_error
-from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.q_agent import QAgent, QAgentOptions
 from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.ranks import ddp_scale
@@ -88,13 +87,5 @@ class PQN(QAgent):
         """Compute the mean of (G^λ − Q(s, a; θ))² over a minibatch."""
         q_values = self.q_network(batch.observations)
         loss = td_error(q_values, batch.actions, batch.extras["targets"]).square().mean()
-        if should_log(self.trainer):
-            self.log_dict(
-                {
-                    "train/loss": loss.detach(),
-                    "train/q_mean": q_values.detach().mean(),
-                    "train/epsilon": self.epsilon,
-                },
-                sync_dist=True,
-            )
+        self.log_loss(loss, q_values)
         return loss * ddp_scale(loss.new_tensor(len(q_values)))

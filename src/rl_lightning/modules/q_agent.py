@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rl_lightning.experience import Decision, EnvironmentSpec, Exploration
 from rl_lightning.functional.exploration import epsilon_greedy, linear_schedule
+from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.agent import Agent
 from rl_lightning.networks.bodies import NetworkName, make_body
 from rl_lightning.networks.q_network import QNetwork
@@ -116,3 +117,10 @@ class QAgent(Agent):
         """The values V(s) = max_a Q(s, a) [B]."""
         best: Tensor = self.q_network(self._normalised(observations)).amax(dim=1)
         return best
+
+    def log_loss(self, loss: Tensor, q_values: Tensor) -> None:
+        """Log the loss [] of an update, the mean of its Q-values, and ε."""
+        if should_log(self.trainer):
+            q_mean = q_values.detach().mean()
+            metrics = {"train/loss": loss.detach(), "train/q_mean": q_mean}
+            self.log_dict({**metrics, "train/epsilon": self.epsilon}, sync_dist=True)
