@@ -132,6 +132,6 @@ class MovingAverage(nn.Module):
         sum_, count = sum_over_ranks(
             torch.stack([values.double().sum(), self.total.new_tensor(values.numel())])
         )
-        if count > 0:
-            self.total.mul_(self.decay).add_((1 - self.decay) * sum_ / count)
-            self.norm.mul_(self.decay).add_(1 - self.decay)
+        decay = self.decay ** (count > 0).double()  # 1 without values, and no wait for a GPU
+        self.total.mul_(decay).add_((1 - decay) * sum_ / count.clamp(min=1))
+        self.norm.mul_(decay).add_(1 - decay)

@@ -90,7 +90,7 @@ class SelfPlayPolicy(BoardPlayer):
         """Compute the loss of a batch of games."""
         log_probs = self._log_probs(self.policy, batch)
         values = self.value(batch.observations).float()
-        results = batch.outcomes.repeat_interleave(batch.lengths)
+        results = batch.outcomes.repeat_interleave(batch.lengths, output_size=len(values))
         assert values.shape == results.shape, f"V {values.shape}, z {results.shape}"
         advantages = game_advantages(
             values.detach(), batch.lengths, batch.outcomes, self.gae_lambda
