@@ -22,7 +22,7 @@ class MLP(nn.Sequential):
     """Fully connected layers with an activation after each: [B, *shape] → [B, features].
 
     Args:
-        observation_shape: Of one observation, with any number of dimensions.
+        observation_shape: Shape of one observation, with any number of dimensions.
         hidden_sizes: Units of each layer.
         activation: Activation after each layer.
         num_observations: Size of a Discrete observation space, whose observations are encoded
@@ -52,6 +52,17 @@ class MLP(nn.Sequential):
             ]
         super().__init__(*layers)
         self.features = sizes[-1]
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Compute the features.
+
+        Each layer's `forward` is called directly, because small layers take less time than the
+        search for hooks in the call of a module. So hooks of single layers are not called.
+        """
+        features = observations
+        for layer in self:
+            features = layer.forward(features)
+        return features
 
 
 class AtariNetwork2013(nn.Sequential):
@@ -209,9 +220,9 @@ class FullPrecisionLinear(nn.Linear):
     def forward(self, features: Tensor) -> Tensor:
         """Map [B, in_features] → [B, out_features]."""
         if not torch.is_autocast_enabled(features.device.type):
-            return super().forward(features)
+            return functional.linear(features, self.weight, self.bias)
         with torch.autocast(features.device.type, enabled=False):
-            return super().forward(features.to(self.weight.dtype))
+            return functional.linear(features.to(self.weight.dtype), self.weight, self.bias)
 
 
 def _no_images(network: str, shape: tuple[int, ...]) -> str:

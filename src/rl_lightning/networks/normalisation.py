@@ -27,7 +27,7 @@ class RunningStatistics(nn.Module):
     Source: Chan et al. 1979, the parallel algorithm.
 
     Args:
-        shape: Of one value.
+        shape: Shape of one value.
     """
 
     mean: Tensor
@@ -91,7 +91,7 @@ class ObservationNormaliser(RunningStatistics):
     """Scales observations [B, *shape] to zero mean and unit variance, and clips them.
 
     Args:
-        shape: Of one observation.
+        shape: Shape of one observation.
         clip: Largest absolute value of the result.
     """
 

@@ -48,7 +48,7 @@ class BoardGamesDataModule(SourceDataModule):
         predict_opponent: Opponent in `predict`: "self" or "gnugo", which moves first in every
             second game.
         gnugo_level: GNU Go's level, from 1 to 10.
-        seed: Of every random stream.
+        seed: Seed of every random stream.
 
     Raises:
         ConfigurationError: If an argument is out of range or the game cannot be used.

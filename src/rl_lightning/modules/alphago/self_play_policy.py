@@ -27,7 +27,7 @@ class SelfPlayPolicy(BoardPlayer):
     Source: Silver et al. 2016, equation 2 and methods, "Policy network: reinforcement learning".
 
     Args:
-        environment: Of the game, from the datamodule.
+        environment: Spec of the game, from the datamodule.
         num_layers: Convolutions of each network.
         num_filters: Filters of each convolution.
         gae_lambda: λ of the advantages; 1 is z − v(s).
