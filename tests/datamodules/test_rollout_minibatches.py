@@ -93,6 +93,15 @@ def test_each_pass_has_every_step_once_in_a_new_order() -> None:
     assert steps(different) != steps(batches)
 
 
+def test_ranks_have_orders_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = torch.ones(LENGTH, COPIES, dtype=torch.bool)
+    orders = []
+    for rank in range(2):
+        monkeypatch.setattr(RolloutMinibatchDataModule, "rank", rank)
+        orders.append(make()._steps(mask, 0).tolist())
+    assert orders[0] != orders[1]
+
+
 def test_a_minibatch_holds_the_rows_of_its_steps() -> None:
     data = make()
     module = Remembering(data.environment)

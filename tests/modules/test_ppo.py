@@ -56,8 +56,8 @@ def minibatch(module: PPO, size: int = 12) -> Minibatch:
         actions = module.head.act(module.body(observations), generator)
         log_probs = module.policy(observations).log_prob(actions)
     extras = {
-        # Ratios from 0.5 to 2, so that both sides of the clip are reached.
-        "log_probs": log_probs - torch.linspace(-0.7, 0.7, size),
+        # Ratios from 0.6 to 2.5, so that both sides of the clip are reached.
+        "log_probs": log_probs - torch.linspace(-0.5, 0.9, size),
         "advantages": torch.randn(size, generator=generator),
         "returns": torch.randn(size, generator=generator),
     }
@@ -156,11 +156,20 @@ def test_divergence_and_clipped_share_are_logged() -> None:
     module.log_dict = lambda values, **options: logged.update(values)
     batch = minibatch(module)
     module.training_step(batch)
-    ratios = torch.linspace(-0.7, 0.7, 12).exp()
+    ratios = torch.linspace(-0.5, 0.9, 12).exp()
     outside = ((ratios < 1 - CLIP) | (ratios > 1 + CLIP)).float().mean()
     assert logged["train/clip_fraction"] == outside
     kl = (ratios - 1 - ratios.log()).mean()
     torch.testing.assert_close(logged["train/approx_kl"], kl)
+
+
+def test_advantages_are_standardised_unless_asked_otherwise() -> None:
+    batch = minibatch(ppo(DISCRETE))
+    standardised, plain, as_default = (
+        ppo(DISCRETE, **options).training_step(batch)
+        for options in ({"normalise_advantages": True}, {"normalise_advantages": False}, {})
+    )
+    assert as_default == standardised != plain
 
 
 @pytest.mark.parametrize("options", [{"clip_range": -0.1}, {"gae_lambda": 1.1}])

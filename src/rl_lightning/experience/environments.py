@@ -42,7 +42,7 @@ class Exploration(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """Actions, with further tensors that the batch stores beside them."""
+    """Actions, with further tensors that the batch stores with them."""
 
     actions: Tensor  # [N, *action_shape]
     extras: Mapping[str, Tensor] = {}  # by name, [N, ...], such as log-probabilities or values

@@ -159,7 +159,7 @@ class Collector:
         Args:
             policy: Chooses the actions, with exploration.
             episodes_per_copy: Whole episodes of each environment copy.
-            seed: Of the reset.
+            seed: Seed of the reset.
 
         Returns:
             A rollout that ends when the slowest environment copy has finished. The mask is False

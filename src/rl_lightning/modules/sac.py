@@ -48,7 +48,7 @@ class SAC(Agent):
             them by their running standard deviation.
         temperature: α at the start, in units of rewards per nat.
         learn_temperature: Whether α is learned; otherwise it is fixed.
-        target_entropy: Of the policy, in nats, for actions scaled to bounds of ±1. With None it is
+        target_entropy: Entropy in nats, for actions scaled to bounds of ±1. With None it is
             −|A|, where |A| is the number of the action's components.
         actor_learning_rate: With None it is the optimizer's `lr`, as is that of α.
         num_q_functions: E. Targets and the actor use the smallest of E values.

@@ -22,7 +22,7 @@ class MLP(nn.Sequential):
     """Fully connected layers with an activation after each: [B, *shape] → [B, features].
 
     Args:
-        observation_shape: Of one observation, with any number of dimensions.
+        observation_shape: Shape of one observation, with any number of dimensions.
         hidden_sizes: Units of each layer.
         activation: Activation after each layer.
         num_observations: Size of a Discrete observation space, whose observations are encoded

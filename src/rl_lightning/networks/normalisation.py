@@ -27,7 +27,7 @@ class RunningStatistics(nn.Module):
     Source: Chan et al. 1979, the parallel algorithm.
 
     Args:
-        shape: Of one value.
+        shape: Shape of one value.
     """
 
     mean: Tensor
@@ -91,7 +91,7 @@ class ObservationNormaliser(RunningStatistics):
     """Scales observations [B, *shape] to zero mean and unit variance, and clips them.
 
     Args:
-        shape: Of one observation.
+        shape: Shape of one observation.
         clip: Largest absolute value of the result.
     """
 
@@ -134,6 +134,6 @@ class MovingAverage(nn.Module):
         sum_, count = sum_over_ranks(
             torch.stack([values.double().sum(), self.total.new_tensor(values.numel())])
         )
-        if count > 0:
-            self.total.mul_(self.decay).add_((1 - self.decay) * sum_ / count)
-            self.norm.mul_(self.decay).add_(1 - self.decay)
+        decay = self.decay ** (count > 0).double()  # 1 without values, and no wait for a GPU
+        self.total.mul_(decay).add_((1 - decay) * sum_ / count.clamp(min=1))
+        self.norm.mul_(decay).add_(1 - decay)
