@@ -22,10 +22,8 @@ def discounted_sums(terms: Tensor, decays: Tensor) -> Tensor:
     """
     _check_shapes(terms, decays)
     carry = torch.zeros_like(terms[0])
-    sums = []
-    for term, decay in zip(reversed(terms.unbind()), reversed(decays.unbind()), strict=True):
-        carry = torch.addcmul(term, decay, carry)
-        sums.append(carry)
+    steps = zip(reversed(terms.unbind()), reversed(decays.unbind()), strict=True)
+    sums = [carry := torch.addcmul(term, decay, carry) for term, decay in steps]
     return torch.stack(sums[::-1])
 
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -117,7 +117,7 @@ class Collector:
         observations = np.empty(
             (num_steps + 1, self.num_envs, *(space.shape or ())), tensor_dtype(space)
         )
-        choices: list[Choice] = []
+        choices: list[tuple[Array, Mapping[str, Array]]] = []
         # Only the policy runs in inference mode. A tensor made in that mode cannot be in a loss.
         inference = torch.inference_mode()
         rewards = np.empty(shape, np.float32)
@@ -131,7 +131,7 @@ class Collector:
             exploration = self._exploration() if explore else None
             with inference:
                 choices.append(choose(policy, observations[t], exploration))
-            after = step(self.envs, choices[t].actions)
+            after = step(self.envs, choices[t][0])
             self._observations, rewards[t] = after.observations, after.rewards
             np.logical_or(after.terminated, after.truncated, out=ends[t])
             np.logical_or(after.terminated, after.infos.get("life_lost", False), out=terminals[t])
@@ -140,14 +140,13 @@ class Collector:
 
         return Rollout(
             observations=torch.from_numpy(observations),
-            actions=_stacked([choice.actions for choice in choices]),
+            actions=_stacked([actions for actions, _ in choices]),
             rewards=torch.from_numpy(rewards.clip(-1, 1) if self.clip_rewards else rewards),
             discounts=torch.from_numpy(np.where(terminals, np.float32(0), np.float32(self.gamma))),
             ends=torch.from_numpy(ends),
             mask=torch.from_numpy(mask),
             extras={
-                name: _stacked([choice.extras[name] for choice in choices])
-                for name in choices[0].extras
+                name: _stacked([extras[name] for _, extras in choices]) for name in choices[0][1]
             },
         )
 
@@ -210,24 +209,22 @@ class Collector:
         self.envs.close()
 
 
-class Choice(NamedTuple):
-    """A policy's decision as NumPy arrays."""
-
-    actions: Array  # [N, *action_shape]
-    extras: Mapping[str, Array]  # by name, [N, ...]
-
-
-def choose(policy: Policy, observations: Array, exploration: Exploration | None) -> Choice:
+def choose(
+    policy: Policy, observations: Array, exploration: Exploration | None
+) -> tuple[Array, Mapping[str, Array]]:
     """Compute the policy's decision for `observations` [N, ...] on the policy's device.
 
     Call this in inference mode.
+
+    Returns:
+        Actions [N, *action_shape], and extras by name [N, ...].
     """
     batch = torch.from_numpy(observations).to(policy.device)
     decision = policy.act(batch, exploration)
     if not isinstance(decision, Decision):
-        return Choice(decision.cpu().numpy(), {})
+        return decision.cpu().numpy(), {}
     extras = {name: values.cpu().numpy() for name, values in decision.extras.items()}
-    return Choice(decision.actions.cpu().numpy(), extras)
+    return decision.actions.cpu().numpy(), extras
 
 
 def _stacked(steps: list[Array]) -> torch.Tensor:

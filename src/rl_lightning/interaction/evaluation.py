@@ -63,7 +63,7 @@ def play_episodes(envs: VectorEnv[Any, Any, Any], policy: Policy, seed: int) -> 
     inference = torch.inference_mode()
     while playing.any():
         with inference:
-            actions = choose(policy, observations, None).actions
+            actions, _ = choose(policy, observations, None)
         observations, rewards, terminated, truncated, _ = step(envs, actions)
         returns += rewards * playing
         lengths += playing

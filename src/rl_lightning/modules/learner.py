@@ -13,6 +13,7 @@ from rl_lightning.compatibility.check import check
 from rl_lightning.lightning_adapter.clipping import ClippedModule
 from rl_lightning.lightning_adapter.hooks import call_hooks_directly
 from rl_lightning.lightning_adapter.trainers import trainer_of
+from rl_lightning.runtime.checkpoints import regrouped
 from rl_lightning.runtime.constructors import CheckedConstructor
 from rl_lightning.runtime.seeding import torch_stream
 
@@ -88,7 +89,11 @@ class Learner(CheckedConstructor, ClippedModule):
         return torch_stream(self.seed, rank=rank, update=index, stream=name, device=device)
 
     def with_schedule(self, optimizer: Optimizer, lr_scheduler: LRSchedulerCallable | None) -> Any:
-        """What `configure_optimizers` returns: the optimizer and, if there is one, its schedule."""
+        """What `configure_optimizers` returns: the optimizer and, if there is one, its schedule.
+
+        The optimizer also takes states of earlier versions, which had more parameter groups.
+        """
+        optimizer.register_load_state_dict_pre_hook(regrouped)
         if lr_scheduler is None:
             return optimizer
         schedule = lr_scheduler(optimizer)

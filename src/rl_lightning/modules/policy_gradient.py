@@ -216,7 +216,11 @@ class PolicyGradient(Agent):
             )
 
     def configure_optimizers(self) -> Any:
-        """One optimizer, with the critic's parameters in a separate group, and its schedule."""
+        """One optimizer, in which the critic is a group if it has its own rate, and its schedule.
+
+        With a schedule the critic is always a group, as in earlier versions, because the states of
+        schedules have a value for each group.
+        """
         critic = [
             parameter
             for module in (self.critic_body, self.value_head)
@@ -224,10 +228,10 @@ class PolicyGradient(Agent):
             for parameter in module.parameters()
         ]
         ids = {id(parameter) for parameter in critic}
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.parameters() if id(p) not in ids]}
-        ]
-        if critic:
-            rate = self.critic_learning_rate
-            groups.append({"params": critic} if rate is None else {"params": critic, "lr": rate})
+        policy = [p for p in self.parameters() if id(p) not in ids]
+        rate = self.critic_learning_rate
+        groups: list[dict[str, Any]] = [{"params": policy + critic}]
+        if critic and (rate is not None or self.lr_scheduler is not None):
+            own_rate = {} if rate is None else {"lr": rate}
+            groups = [{"params": policy}, {"params": critic, **own_rate}]
         return self.with_schedule(self.optimizer(groups), self.lr_scheduler)

@@ -23,7 +23,6 @@ from rl_lightning.modules.agent import Agent
 from rl_lightning.networks.bodies import make_body
 from rl_lightning.networks.policy_heads import SquashedGaussianHead
 from rl_lightning.networks.q_network import QEnsemble
-from rl_lightning.runtime.checkpoints import regrouped
 from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError
 
@@ -208,9 +207,7 @@ class SAC(Agent):
         groups: list[dict[str, Any]] = [{"params": actor + rest}]
         if self.actor_learning_rate is not None:
             groups = [{"params": actor, "lr": self.actor_learning_rate}, {"params": rest}]
-        optimizer = self.optimizer(groups)
-        optimizer.register_load_state_dict_pre_hook(regrouped)
-        return self.with_schedule(optimizer, self.lr_scheduler)
+        return self.with_schedule(self.optimizer(groups), self.lr_scheduler)
 
     def clipped_apart(self, optimizer: torch.optim.Optimizer) -> list[list[nn.Parameter]]:
         """Actor, Q-functions and temperature, because their gradients have different scales."""
