@@ -25,7 +25,7 @@ from rl_lightning.games.matches import Player, drawn_openings, play_match
 from rl_lightning.games.network_player import network_player
 from rl_lightning.networks.board import BoardPolicy, BoardValue
 from rl_lightning.runtime.checkpoints import load_plain
-from rl_lightning.search.evaluators import network_evaluator, random_rollout, uniform_evaluator
+from rl_lightning.search.evaluators import network_evaluator, rollout_evaluator, uniform_evaluator
 from rl_lightning.search.recording import OPENING_MOVES
 from rl_lightning.search.tree_search import TreeSearch
 
@@ -70,7 +70,7 @@ def make_player(networks: Networks, options: argparse.Namespace) -> Player:
         share = 1.0
     if "rollouts" in options.without:
         share = 0.0
-    rollout = random_rollout(game, np.random.default_rng(options.seed))
+    rollout = rollout_evaluator(game, np.random.default_rng(options.seed))
     return TreeSearch(
         game, evaluate, options.simulations, rollout, share, exploration=options.exploration
     )

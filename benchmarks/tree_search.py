@@ -19,7 +19,7 @@ from rl_lightning.games.board_game import BoardGame
 from rl_lightning.games.matches import play_match
 from rl_lightning.games.network_player import network_player
 from rl_lightning.networks.board import BoardPolicy, BoardValue
-from rl_lightning.search.evaluators import network_evaluator, random_rollout
+from rl_lightning.search.evaluators import network_evaluator, rollout_evaluator
 from rl_lightning.search.tree_search import TreeSearch
 
 
@@ -69,7 +69,7 @@ def main():
     policy = BoardPolicy(game.spec, given.num_layers, given.num_filters)
     value = BoardValue(game.spec, given.num_layers, given.num_filters)
     evaluate = network_evaluator(game, policy, value)
-    rollout, share = random_rollout(game, np.random.default_rng(0)), given.rollout_share
+    rollout, share = rollout_evaluator(game, np.random.default_rng(0)), given.rollout_share
     TreeSearch(game, evaluate, 8, rollout, share).search(midgames(game, 1))  # compiles
 
     states = midgames(game, 64)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rl_lightning.games import gnugo
 from rl_lightning.games.board_game import BoardGame
 from rl_lightning.games.gnugo import PLACES, GnuGo
-from rl_lightning.games.go_setup import set_up, stones_of
+from rl_lightning.games.go_setup import set_up
 from rl_lightning.games.gtp import (
     GtpEngine,
     GtpError,
@@ -112,7 +112,7 @@ def test_after_two_passes_a_game_goes_on():
     game = engine()
     for line in ("play b C3", "play w C4", "play b pass", "play w pass", "play b D3"):
         assert game.answer(line) == "=\n\n"
-    assert stones_of(game.game, game.state).nonzero()[0].tolist() == [12, 13, 17]
+    assert game.game.stones(game.state).nonzero()[0].tolist() == [12, 13, 17]
     assert game.answer("genmove w") == "= A1\n\n"
     for line in ("play b pass", "play b pass"):  # an inserted pass is between them
         assert game.answer(line) == "=\n\n"
@@ -152,12 +152,12 @@ def test_a_position_is_set_up_from_its_stones(seed, player):
     for _ in range(60):
         if state.is_terminal():
             break
-        made = set_up(game, stones_of(game, state), player)
-        assert np.array_equal(stones_of(game, made), stones_of(game, state))
+        made = set_up(game, game.stones(state), player)
+        assert np.array_equal(game.stones(made), game.stones(state))
         assert made.current_player() == player
         assert not made.is_terminal()
         last = made.history()[-1:]
-        if (stones_of(game, state) == (-1, 1)[player]).any():
+        if (game.stones(state) == (-1, 1)[player]).any():
             assert last != [36], "a pass now does not end the game"
         game.play(state, int(rng.choice(state.legal_actions())))
 
@@ -262,7 +262,7 @@ def test_bytes_that_are_not_utf_8_do_not_end_the_session():
 def test_handicap_stones_are_blacks_and_white_is_to_move():
     game = engine(NINE)
     assert game.answer("fixed_handicap 5") == "= C3 G7 C7 G3 E5\n\n"
-    stones = stones_of(game.game, game.state)
+    stones = game.game.stones(game.state)
     assert (stones == 1).sum() == 5
     assert (stones == -1).sum() == 0
     assert game.state.current_player() == 1
@@ -307,7 +307,7 @@ def test_an_sgf_file_is_loaded(tmp_path):
         assert answer.startswith("?")
         assert says in answer
         assert game.moves == before
-    assert stones_of(game.game, game.state).nonzero()[0].tolist() == [8, 12, 20]
+    assert game.game.stones(game.state).nonzero()[0].tolist() == [8, 12, 20]
 
 
 # What the front ends send, in their order: at their start, in a game, and for the score.
@@ -427,7 +427,7 @@ def test_no_input_ends_the_session(lines):
     replayed = engine()
     replayed.game = game.game
     replayed._replay(game.moves)
-    assert np.array_equal(stones_of(game.game, replayed.state), stones_of(game.game, game.state))
+    assert np.array_equal(game.game.stones(replayed.state), game.game.stones(game.state))
     assert game.answer("name") == "= rl_lightning\n\n"
 
 

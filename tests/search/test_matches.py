@@ -62,7 +62,7 @@ def test_outcomes_are_those_of_the_player_on_every_rank(monkeypatch):
 
         named = {"test start": line, "test start opponent": helps}
         monkeypatch.setattr(
-            Players, "drawing", lambda self, stream, policy=None, named=named: named[stream]
+            Players, "policy", lambda self, stream, network=None, named=named: named[stream]
         )
         (found,) = data.matches("test", ("start",))
         assert found.outcomes.tolist() == [1.0] * 6
@@ -102,25 +102,41 @@ def test_matches_repeat_and_stages_and_ranks_differ():
 
 def test_each_opponent_is_the_one_that_its_name_says():
     data = make(num_simulations=3, eval_games=2)
-    dataset = data.matches("test", ())
-    searching, policy = dataset.pair("policy")
+    players = data.players
+    searching, policy = players.pair("policy", "test policy")
     assert isinstance(searching, TreeSearch)
     assert not isinstance(policy, TreeSearch)
-    searching, rollouts = dataset.pair("rollouts")
+    searching, rollouts = players.pair("rollouts", "test")
     assert searching.num_simulations == rollouts.num_simulations == 3
     assert (searching.rollout_share, rollouts.rollout_share) == (0, 1)
-    raw, start = dataset.pair("start")
+    raw, start = players.pair("start", "test")
     assert not isinstance(raw, TreeSearch)
     assert not isinstance(start, TreeSearch)
     without = make(num_simulations=0)
-    assert not isinstance(without.matches("test", ()).pair("policy")[0], TreeSearch)
+    assert not isinstance(without.players.pair("policy", "test")[0], TreeSearch)
 
 
-def test_the_search_has_the_settings_of_the_datamodule():
-    data = make(num_simulations=3, exploration=1.25, rollout_share=0.75)
-    search = data.players.strongest("test")
-    assert (search.num_simulations, search.exploration, search.rollout_share) == (3, 1.25, 0.75)
-    assert data.players.rollouts("test").exploration == 1.25
+SETTINGS = {
+    "num_simulations": 3, "exploration": 1.25, "rollout_share": 0.75, "leaves_per_batch": 2,
+    "virtual_loss": 1, "resign_below": -0.5,
+}  # fmt: skip
+
+
+def test_the_search_has_the_settings_of_the_datamodule(monkeypatch):
+    given = []
+    evaluator = players.rollout_evaluator
+
+    def spied(game, rng, rollouts_per_leaf):
+        given.append(rollouts_per_leaf)
+        return evaluator(game, rng, rollouts_per_leaf)
+
+    monkeypatch.setattr(players, "rollout_evaluator", spied)
+    data = make(**SETTINGS, rollouts_per_leaf=4)
+    search, plain = data.players.strongest("test"), data.players.rollouts("test")
+    for name, value in SETTINGS.items():
+        assert getattr(search, name) == value
+        assert getattr(plain, name) == (1 if name == "rollout_share" else value)
+    assert {*given} == {4}
 
 
 def test_gnu_go_plays_and_is_closed(monkeypatch):

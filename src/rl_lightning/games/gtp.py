@@ -13,10 +13,10 @@ from typing import TextIO
 import numpy as np
 
 from rl_lightning.games.board_game import BoardGame, State
-from rl_lightning.games.go_setup import set_up, stones_of
-from rl_lightning.games.matches import Player
+from rl_lightning.games.go_setup import set_up
+from rl_lightning.games.matches import RESIGN, Player
 from rl_lightning.games.records import read_game
-from rl_lightning.runtime.errors import ConfigurationError, import_extra, one_line
+from rl_lightning.runtime.errors import ConfigurationError, one_line
 
 COLUMNS = "ABCDEFGHJKLMNOPQRSTUVWXYZ"  # without I
 # What GoGui offers in its window of analyses: type, label and command.
@@ -201,7 +201,7 @@ class GtpEngine:
             self.game.play(passed, self.game.num_points)
             if not passed.is_terminal():
                 return passed
-        return set_up(self.game, stones_of(self.game, self.state), player)
+        return set_up(self.game, self.game.stones(self.state), player)
 
     def _play(self, words: list[str]) -> str:
         player = _player(words)
@@ -217,6 +217,8 @@ class GtpEngine:
             action = self.game.num_points
         else:
             action = self.player([self._with_turn_of(player)])[0]
+        if action == RESIGN:
+            return "resign"
         if plays:
             self._put(player, action)
         return vertex_of(self.game, action)
@@ -316,8 +318,4 @@ def handicap_vertices(board_size: int, number: float) -> list[str]:
 
 def area_difference(game: BoardGame, state: State) -> float:
     """Black's points minus White's and the komi, by area, with all stones alive."""
-    boards = import_extra("sgfmill.boards", "Scores of Go need sgfmill", "go")
-    board = boards.Board(game.board_shape[0])
-    stones = stones_of(game, state).reshape(game.board_shape)
-    board.apply_setup(np.argwhere(stones == 1), np.argwhere(stones == -1), ())
-    return float(board.area_score() - game.rules.get_parameters()["komi"])
+    return float(game.owners(state).sum(dtype=np.int64) - game.rules.get_parameters()["komi"])

@@ -1,14 +1,14 @@
 """Positions of recorded games of Go, for supervised learning of moves and results."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from rl_lightning.datamodules.source import (
+    Batches,
     SourceDataModule,
     WholeBatchLoader,
     batches_of_an_epoch,
@@ -174,37 +174,20 @@ class ExpertGamesDataModule(SourceDataModule):
 
     def val_dataloader(self) -> DataLoader[LabelledPositions]:
         """The positions of the validation games."""
-        return WholeBatchLoader(HeldOutPositions(self, "validate"))
+        return self._held_out("validate")
 
     def test_dataloader(self) -> DataLoader[LabelledPositions]:
         """The positions of the test games."""
-        return WholeBatchLoader(HeldOutPositions(self, "test"))
+        return self._held_out("test")
 
     def predict_dataloader(self) -> DataLoader[LabelledPositions]:
         """The positions of the test games."""
         return self.test_dataloader()
 
-
-class HeldOutPositions(IterableDataset[LabelledPositions]):
-    """This rank's share of the positions of one split, in batches, as many as on every rank.
-
-    Args:
-        data: The datamodule.
-        split: "validate" or "test".
-    """
-
-    def __init__(self, data: ExpertGamesDataModule, split: str) -> None:
-        self.data = data
-        self.split = split
-
-    def __len__(self) -> int:
-        """Number of batches."""
-        total = len(self.data.splits[self.split].actions)
-        return batches_of_an_epoch(total, self.data.batch_size, self.data.world_size)
-
-    def __iter__(self) -> Iterator[LabelledPositions]:
-        """Yield the positions in the order of the games."""
-        total = len(self.data.splits[self.split].actions)
-        mine = np.arange(total)[self.data.rank :: self.data.world_size]
-        for rows in np.array_split(mine, len(self)):
-            yield self.data.batch(self.split, rows)
+    def _held_out(self, split: str) -> DataLoader[LabelledPositions]:
+        """This rank's share of the positions of a split, in the order of the games."""
+        total = len(self.splits[split].actions)
+        mine = np.arange(total)[self.rank :: self.world_size]
+        number = batches_of_an_epoch(total, self.batch_size, self.world_size)
+        parts = np.array_split(mine, number)
+        return WholeBatchLoader(Batches(number, lambda: (self.batch(split, r) for r in parts)))

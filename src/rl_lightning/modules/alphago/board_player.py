@@ -49,7 +49,7 @@ class BoardPlayer(Learner):
         self.environment = environment
         self.example_input_array = example_observations(environment)
         self.policy: nn.Module = BoardPolicy(environment, num_layers, num_filters)
-        self.value: nn.Module = BoardValue(environment, num_layers, num_filters)
+        self.value = BoardValue(environment, num_layers, num_filters)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         # By opponent: wins, draws and losses of this rank.
