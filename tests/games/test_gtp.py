@@ -22,7 +22,7 @@ from rl_lightning.games.gtp import (
     handicap_vertices,
     vertex_of,
 )
-from rl_lightning.games.matches import play_match, random_player
+from rl_lightning.games.matches import RESIGN, play_match, random_player
 from rl_lightning.runtime.errors import ConfigurationError, RunError
 from rl_lightning.search.evaluators import uniform_evaluator
 from rl_lightning.search.tree_search import TreeSearch
@@ -94,6 +94,14 @@ def test_a_colour_that_is_not_to_move_makes_the_other_one_pass():
     assert game.answer("play black B9") == "? invalid vertex\n\n"
     assert game.answer("play white A1") == "? illegal move\n\n"
     assert game.state.history() == [0, 25, 2, 24], "a refused move changes nothing"
+
+
+def test_the_engine_resigns_where_its_player_does():
+    game = engine(player=lambda states: [RESIGN])
+    assert game.answer("play b A1") == "=\n\n"
+    assert game.answer("genmove w") == "= resign\n\n"
+    assert game.moves == [(0, 0)], "a move that is not played"
+    assert game.answer("play w B1") == "=\n\n"
 
 
 def test_a_finished_game_is_passed_and_can_be_undone():

@@ -9,8 +9,7 @@ from rl_lightning.datamodules.alphago.self_play_positions import (
     SelfPlayPositionsDataModule,
 )
 from rl_lightning.experience import ScoredPositions
-from rl_lightning.games.board_game import BoardGame
-from rl_lightning.games.symmetries import turn, turn_planes
+from rl_lightning.games.symmetries import turn_planes
 from rl_lightning.modules import GameValue
 from rl_lightning.runtime.errors import ConfigurationError
 
@@ -161,20 +160,6 @@ def test_batches_depend_on_seed_rank_and_update_and_resume():
     resumed.load_state_dict(stopped.state_dict())
     for one, other in zip(whole[4:], following(resumed, 2), strict=True):
         assert same(one, other)
-
-
-@pytest.mark.parametrize("k", range(8))
-def test_planes_turn_as_the_board_does(k):
-    game, rng = BoardGame("go(board_size=5)"), np.random.default_rng(k)
-    state = game.start()
-    for _ in range(12):
-        game.play(state, int(rng.choice(state.legal_actions()[:-1])))
-    positions = game.pack([state])
-    from rl_lightning.games.go import encode
-
-    other, _ = turn(positions, np.zeros(1, np.int64), 5, np.array([k]))
-    found = turn_planes(torch.from_numpy(encode(positions, 5)), np.array([k]))
-    assert np.array_equal(found.numpy(), encode(other, 5))
 
 
 def test_held_out_games_are_other_games_and_the_same_every_time():

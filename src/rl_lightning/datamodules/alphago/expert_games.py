@@ -19,7 +19,7 @@ from rl_lightning.games.board_game import BoardGame
 from rl_lightning.games.go import encode
 from rl_lightning.games.go_planes import GoPositions
 from rl_lightning.games.records import ExpertPositions, Record, join_positions, read_records, replay
-from rl_lightning.games.symmetries import turn
+from rl_lightning.games.symmetries import turn_actions, turn_planes
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.seeding import numpy_stream
 
@@ -150,14 +150,14 @@ class ExpertGamesDataModule(SourceDataModule):
         """
         source = self.splits[split]
         positions = GoPositions(*(column[rows] for column in source.positions))
+        planes = torch.from_numpy(encode(positions, self.board_size))
         actions = source.actions[rows]
         if turned:
             which = self.numpy_stream("symmetries").integers(8, size=len(rows))
-            positions, actions = turn(positions, actions, self.board_size, which)
+            planes = turn_planes(planes, which)
+            actions = turn_actions(actions, self.board_size, which)
         return LabelledPositions(
-            torch.from_numpy(encode(positions, self.board_size)),
-            torch.from_numpy(actions),
-            torch.from_numpy(source.outcomes[rows]),
+            planes, torch.from_numpy(actions), torch.from_numpy(source.outcomes[rows])
         )
 
     def next_batch(self) -> LabelledPositions:

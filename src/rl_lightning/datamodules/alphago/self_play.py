@@ -71,7 +71,6 @@ class SelfPlayDataModule(BoardGamesDataModule):
         self.updates_per_snapshot = updates_per_snapshot
         self.pool_size = pool_size
         self.pool: list[Weights] = []
-        self._opponent: nn.Module | None = None
 
     def next_batch(self) -> SelfPlayGames:
         """Play games of the current policy against a drawn opponent."""
@@ -79,7 +78,7 @@ class SelfPlayDataModule(BoardGamesDataModule):
             self._add_snapshot()
         drawn = int(self.numpy_stream("opponent").integers(len(self.pool)))
         device, policy = self.device, self.in_precision(self.module.policy)
-        opponent = self.in_precision(self._with_weights(self.pool[drawn]))
+        opponent = self.in_precision(self.copy_of_policy(self.pool[drawn]))
         moves = Moves()
         generators = (self.torch_stream(name, device) for name in ("policy", "opponent's moves"))
         match = play_match(
@@ -110,13 +109,6 @@ class SelfPlayDataModule(BoardGamesDataModule):
         if len(self.pool) > self.pool_size:
             del self.pool[min(1, self.pool_size - 1)]
 
-    def _with_weights(self, weights: Weights) -> nn.Module:
-        if self._opponent is None:
-            self._opponent = self.copy_of_policy(weights)
-        else:
-            self._opponent.load_state_dict(weights)
-        return self._opponent
-
     def copy_of_policy(self, weights: Weights) -> nn.Module:
         """A network like the module's policy, with other weights."""
         network = copy.deepcopy(self.module.policy)
@@ -131,11 +123,6 @@ class SelfPlayDataModule(BoardGamesDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """A match against the policy at the start of the run."""
         return WholeBatchLoader(self.matches("validate", ("start",)))
-
-    def teardown(self, stage: str) -> None:
-        """Remove the network of the opponent."""
-        super().teardown(stage)
-        self._opponent = None
 
     def state_dict(self) -> dict[str, Any]:
         """The counts and the pool, for a checkpoint."""
