@@ -6,7 +6,6 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
 
 from rl_lightning.experience import (
     CheckedMoves,
@@ -16,6 +15,7 @@ from rl_lightning.experience import (
 )
 from rl_lightning.lightning_adapter.logging import should_log
 from rl_lightning.modules.alphago.board_player import BoardPlayer
+from rl_lightning.modules.alphago.stage_means import StageMeans
 from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError
 
@@ -74,16 +74,7 @@ class GameValue(BoardPlayer):
         self.policy.requires_grad_(False)
         self.ownership_weight = ownership_weight
         self.owners: nn.Module | None = nn.Conv2d(num_filters, 1, 1) if ownership_weight else None
-        # `test` resets its metrics in inference mode, so validation cannot use the same ones.
-        self.val_mse, self.val_sign = MeanMetric(), MeanMetric()
-        self.test_mse, self.test_sign = MeanMetric(), MeanMetric()
-
-    @property
-    def _errors(self) -> dict[str, tuple[MeanMetric, MeanMetric]]:
-        return {
-            "val": (self.val_mse, self.val_sign),
-            "test": (self.test_mse, self.test_sign),
-        }
+        self.means = StageMeans("mse", "sign")
 
     def forward(self, observations: Tensor) -> Tensor:
         """Planes [B, C, H, W] to values [B] in [-1, 1], for the player to move."""
@@ -131,17 +122,11 @@ class GameValue(BoardPlayer):
         if not isinstance(batch, ScoredPositions):
             super()._count(batch, stage)
             return
-        squared_error, right_sign = self._errors[stage]
         values = self.value(batch.observations).float()
-        squared_error.update((values - batch.outcomes).square())
         decided = batch.outcomes != 0
-        right_sign.update(((values > 0) == (batch.outcomes > 0))[decided].float())
+        right = ((values > 0) == (batch.outcomes > 0))[decided].float()
+        self.means.update(stage, mse=(values - batch.outcomes).square(), sign=right)
 
     def _log_counts(self, stage: str) -> None:
-        # torchmetrics sums the counts of all ranks before it divides.
-        names = (f"{stage}/mse", f"{stage}/sign")
-        errors = dict(zip(names, self._errors[stage], strict=True))
-        self.log_dict({name: each.compute() for name, each in errors.items()}, sync_dist=True)
-        for each in errors.values():
-            each.reset()
+        self.log_dict(self.means.compute(stage), sync_dist=True)
         super()._log_counts(stage)
