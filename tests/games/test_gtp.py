@@ -96,6 +96,16 @@ def test_a_colour_that_is_not_to_move_makes_the_other_one_pass():
     assert game.state.history() == [0, 25, 2, 24], "a refused move changes nothing"
 
 
+def test_two_moves_of_a_colour_are_no_pass_of_the_other():
+    """A search would answer a pass by a pass where the count wins."""
+    game = engine("go(board_size=5,komi=-30.5)")
+    for line in ("play b A1", "play w E5", "play b C3"):
+        assert game.answer(line) == "=\n\n"
+    assert not game.game.wins_by_pass(game._with_turn_of(0))
+    assert game.answer("play w pass") == "=\n\n"
+    assert game.game.wins_by_pass(game._with_turn_of(0))
+
+
 def test_the_engine_resigns_where_its_player_does():
     game = engine(player=lambda states: [RESIGN])
     assert game.answer("play b A1") == "=\n\n"

@@ -58,9 +58,8 @@ class GtpEngine:
     """Answers commands for one game at a time.
 
     A colour may move twice in a row, and after two passes a game goes on, as the protocol wants.
-    OpenSpiel's states do not allow this, so a pass is put between two moves of a colour, and where
-    this would end the game, the position is set up anew from its stones. `undo` takes back the
-    last move that was asked for, with what was put before it.
+    OpenSpiel's states do not allow this, so the position is then set up anew from its stones, with
+    a stone of the other colour as the last move if there is one. `undo` takes back the last move.
 
     Args:
         game: Go. Another komi is accepted, another size of the board is not.
@@ -194,13 +193,8 @@ class GtpEngine:
 
     def _with_turn_of(self, player: int) -> State:
         """The position with this player to move. It is the game's own state where this is so."""
-        if not self.state.is_terminal():
-            if self.state.current_player() == player:
-                return self.state
-            passed = self.state.clone()
-            self.game.play(passed, self.game.num_points)
-            if not passed.is_terminal():
-                return passed
+        if not self.state.is_terminal() and self.state.current_player() == player:
+            return self.state
         return set_up(self.game, self.game.stones(self.state), player)
 
     def _play(self, words: list[str]) -> str:
