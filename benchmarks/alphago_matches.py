@@ -13,19 +13,20 @@ interval of Wilson for the part of games won (a draw counts as half).
 import argparse
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rl_lightning.games.board_game import BoardGame, State
 from rl_lightning.games.gnugo import GnuGo
 from rl_lightning.games.matches import Player, drawn_openings, play_match
 from rl_lightning.games.network_player import network_player
-from rl_lightning.networks.board import BoardPolicy, BoardValue
+from rl_lightning.networks.board import BoardValue, read_policy
 from rl_lightning.runtime.checkpoints import load_plain
-from rl_lightning.search.evaluators import network_evaluator, random_rollout, uniform_evaluator
+from rl_lightning.search.evaluators import network_evaluator, rollout_evaluator, uniform_evaluator
 from rl_lightning.search.recording import OPENING_MOVES
 from rl_lightning.search.tree_search import TreeSearch
 
@@ -33,23 +34,31 @@ PARTS = ("policy", "value", "rollouts")
 
 
 class Networks:
-    """Policy and, if the checkpoint has it, value network."""
+    """Policy and, if the checkpoint has it, value network, which compute in bfloat16 if asked."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, priors: Path | None, bfloat16: bool) -> None:
         saved = load_plain(path)
         settings = saved["hyper_parameters"]
-        size = (settings["num_layers"], settings["num_filters"])
         self.game = BoardGame(settings["environment"]["env_id"])
-        self.policy = _filled(BoardPolicy(self.game.spec, *size), "policy.", saved["state_dict"])
+        self.bfloat16 = bfloat16
+        self.policy = self._in_precision(read_policy(priors or path, self.game.spec))
         self.value = None
-        if any(name.startswith("value.") for name in saved["state_dict"]):
-            self.value = _filled(BoardValue(self.game.spec, *size), "value.", saved["state_dict"])
+        weights = {
+            name.removeprefix("value."): weight
+            for name, weight in saved["state_dict"].items()
+            if name.startswith("value.")
+        }
+        if weights:
+            value = BoardValue(self.game.spec, settings["num_layers"], settings["num_filters"])
+            value.load_state_dict(weights)
+            self.value = self._in_precision(value.requires_grad_(False))
 
+    def _in_precision(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        def compute(planes: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+                return network(planes)
 
-def _filled(network: nn.Module, prefix: str, weights: dict[str, torch.Tensor]) -> nn.Module:
-    chosen = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
-    network.load_state_dict(chosen)
-    return network.requires_grad_(False)
+        return compute
 
 
 def make_player(networks: Networks, options: argparse.Namespace) -> Player:
@@ -70,9 +79,15 @@ def make_player(networks: Networks, options: argparse.Namespace) -> Player:
         share = 1.0
     if "rollouts" in options.without:
         share = 0.0
-    rollout = random_rollout(game, np.random.default_rng(options.seed))
+    rng = np.random.default_rng(options.seed)
     return TreeSearch(
-        game, evaluate, options.simulations, rollout, share, exploration=options.exploration
+        game,
+        evaluate,
+        options.simulations,
+        rollout_evaluator(game, rng, options.rollouts_per_leaf),
+        share,
+        exploration=options.exploration,
+        resign_below=options.resign_below,
     )
 
 
@@ -100,13 +115,18 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=0)
     parser.add_argument("--exploration", type=float, default=5.0)
     parser.add_argument("--rollout_share", type=float, default=0.0)
+    parser.add_argument("--rollouts_per_leaf", type=int, default=1)
+    parser.add_argument("--resign_below", type=float, default=-1.0)
+    parser.add_argument("--priors", type=Path, help="checkpoint of another policy for the priors")
+    parser.add_argument("--bfloat16", action="store_true", help="networks compute in bfloat16")
     parser.add_argument("--without", nargs="*", default=(), choices=PARTS)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    first = Networks(options.checkpoints[0])
+    precision = (options.priors, options.bfloat16)
+    first = Networks(options.checkpoints[0], *precision)
     for path in options.checkpoints:
-        networks, start = Networks(path), time.perf_counter()
+        networks, start = Networks(path, *precision), time.perf_counter()
         if options.against == "gnugo":
             opponent: Player = GnuGo(networks.game, options.level, options.seed + 1)
         else:

@@ -259,6 +259,29 @@ def alphago_value() -> Table:
     return table
 
 
+def alphago_value_grid() -> Table:
+    table = [
+        ["games", "positions of each", "weight of the owners", "updates", "held-out MSE", "sign"]
+    ]
+    for row in read("alphago_value_grid"):
+        sign = number(100 * float(row["sign"]), 1)
+        cells = [number(row["games"]), row["positions_per_game"], number(row["ownership_weight"])]
+        table.append([*cells, number(row["updates"]), number(row["mse"], 3), f"{sign}%"])
+    return table
+
+
+def alphago_search_speed() -> Table:
+    table = [["network", "games", "rollouts a leaf", "float32", "bfloat16"]]
+    rows = read("alphago_search_speed", precision="32-true")
+    for row in rows:
+        key = {name: row[name] for name in ("layers", "filters", "games", "rollouts_per_leaf")}
+        (other,) = read("alphago_search_speed", precision="bf16-mixed", **key)
+        rates = [number(each["simulations_per_cpu_second"]) for each in (row, other)]
+        size = f"{row['layers']} × {row['filters']}"
+        table.append([size, row["games"], row["rollouts_per_leaf"], *rates])
+    return table
+
+
 def ram_larger_images() -> Table:
     heads = ["task", "glimpses", "seed", "epochs", "mean policy, M = 1", "sampled, M = 1"]
     table = [[*heads, "averaged, M = 10", "paper"]]
@@ -307,6 +330,8 @@ TABLES = (
     alphago_supervised,
     alphago_self_play,
     alphago_value,
+    alphago_value_grid,
+    alphago_search_speed,
     a2c_breakout,
     ram_larger_images,
     ram_after_each_glimpse,

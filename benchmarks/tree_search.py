@@ -1,9 +1,10 @@
 """Speed of the search and of self-play, compared with OpenSpiel's `MCTSBot` with the same network.
 
     python benchmarks/tree_search.py --game "go(board_size=9,komi=7.5)"
-    python benchmarks/tree_search.py --rollout_share 0.5    # as in configs/alphago/value.yaml
+    python benchmarks/tree_search.py --rollout_share 0.5 --rollouts_per_leaf 6 --bfloat16
 
-All run in one process, so that their ratios do not depend on what else the machine does. The
+All run in one process, and seconds are those of the processor, so that their ratios do not depend
+on what else the machine does. The
 searches have the same positions. Self-play plays games between two copies of the policy, one by
 one and in lock-step.
 """
@@ -19,7 +20,7 @@ from rl_lightning.games.board_game import BoardGame
 from rl_lightning.games.matches import play_match
 from rl_lightning.games.network_player import network_player
 from rl_lightning.networks.board import BoardPolicy, BoardValue
-from rl_lightning.search.evaluators import network_evaluator, random_rollout
+from rl_lightning.search.evaluators import network_evaluator, rollout_evaluator
 from rl_lightning.search.tree_search import TreeSearch
 
 
@@ -55,6 +56,16 @@ def midgames(game, number):
     return states
 
 
+def bfloat16(network):
+    """The network under autocast."""
+
+    def compute(planes):
+        with torch.autocast("cpu", torch.bfloat16):
+            return network(planes)
+
+    return compute
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--game", default="go(board_size=9,komi=7.5)")
@@ -62,29 +73,36 @@ def main():
     parser.add_argument("--num_layers", type=int, default=4)
     parser.add_argument("--num_filters", type=int, default=64)
     parser.add_argument("--rollout_share", type=float, default=0.0)
+    parser.add_argument("--rollouts_per_leaf", type=int, default=1)
+    parser.add_argument("--bfloat16", action="store_true", help="networks compute in bfloat16")
     parser.add_argument("--only_search", action="store_true", help="leave out bot and self-play")
     given = parser.parse_args()
     torch.set_num_threads(1)
     game = BoardGame(given.game)
     policy = BoardPolicy(game.spec, given.num_layers, given.num_filters)
     value = BoardValue(game.spec, given.num_layers, given.num_filters)
+    if given.bfloat16:
+        policy, value = (bfloat16(network) for network in (policy, value))
     evaluate = network_evaluator(game, policy, value)
-    rollout, share = random_rollout(game, np.random.default_rng(0)), given.rollout_share
+    rollout, share = (
+        rollout_evaluator(game, np.random.default_rng(0), given.rollouts_per_leaf),
+        given.rollout_share,
+    )
     TreeSearch(game, evaluate, 8, rollout, share).search(midgames(game, 1))  # compiles
 
     states = midgames(game, 64)
     rollout(states)
-    start = time.perf_counter()
+    start = time.process_time()
     rollout(states)
-    print(f"rollouts: {64 / (time.perf_counter() - start):,.0f} a second")
+    print(f"rollouts: {64 / (time.process_time() - start):,.0f} a second")
     for games, leaves in ((1, 1), (1, 8), (16, 8)):
         states = midgames(game, games)
         search = TreeSearch(
             game, evaluate, given.simulations, rollout, share, 2.5, leaves_per_batch=leaves
         )
-        start = time.perf_counter()
+        start = time.process_time()
         search.search(states)
-        rate = games * given.simulations / (time.perf_counter() - start)
+        rate = games * given.simulations / (time.process_time() - start)
         print(f"TreeSearch, {games} games, {leaves} leaves a batch: {rate:,.0f} simulations/s")
     if given.only_search:
         return
@@ -92,16 +110,16 @@ def main():
         game.rules, 5.0, given.simulations, BotEvaluator(game, evaluate),
         child_selection_fn=mcts.SearchNode.puct_value,
     )  # fmt: skip
-    start = time.perf_counter()
+    start = time.process_time()
     bot.mcts_search(midgames(game, 1)[0])
-    rate = given.simulations / (time.perf_counter() - start)
+    rate = given.simulations / (time.process_time() - start)
     print(f"OpenSpiel's MCTSBot: {rate:,.0f} simulations/s")
 
     for games in (1, 64):
         players = [network_player(game, policy, torch.Generator()) for _ in range(2)]
-        start = time.perf_counter()
+        start = time.process_time()
         states = play_match(game, *players, games).states
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         positions = sum(len(state.history()) for state in states)
         print(
             f"self-play, {games} games in lock-step: {games / seconds:.2f} games/s, "

@@ -4,14 +4,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sgfmill import boards
 
 from rl_lightning.games import go_rollouts as go
 from rl_lightning.games.board_game import BoardGame
-from rl_lightning.games.go_setup import stones_of
-from rl_lightning.games.gtp import area_difference
+from rl_lightning.games.go import owners_of
 from rl_lightning.games.network_player import own_eyes, playable_actions
 from rl_lightning.search import evaluators
-from rl_lightning.search.evaluators import random_rollout
+from rl_lightning.search.evaluators import rollout_evaluator
 
 
 def place_of(point, size):
@@ -31,6 +31,12 @@ def pseudo_liberties(board, head, size):
     return counts
 
 
+def sgfmill_area(stones, size):
+    board, rows = boards.Board(size), stones.reshape(size, size)
+    board.apply_setup(np.argwhere(rows == 1), np.argwhere(rows == -1), ())
+    return board.area_score()
+
+
 @pytest.mark.parametrize("size", [2, 3, 5, 9])
 def test_boards_legal_moves_eyes_and_scores_equal_those_of_openspiel(size):
     """All legal moves are drawn, also those that fill eyes, so that large groups are captured."""
@@ -42,7 +48,7 @@ def test_boards_legal_moves_eyes_and_scores_equal_those_of_openspiel(size):
         captured = np.empty(size**2, np.int64)
         while not state.is_terminal():
             colour = 1 if state.current_player() == 0 else -1
-            stones = stones_of(game, state)
+            stones = game.stones(state)
             assert np.array_equal(inside(board, size), stones)
             again = go.new_board(stones, size)
             for chain in (head, again[1]):  # chains have the same stones and liberties
@@ -59,7 +65,7 @@ def test_boards_legal_moves_eyes_and_scores_equal_those_of_openspiel(size):
             assert np.flatnonzero(legal).tolist() == state.legal_actions()[:-1]
             own, other = (stones.reshape(1, size, size) == each for each in (colour, -colour))
             assert np.array_equal(eyes, own_eyes(own, other).ravel())
-            assert go.area(size, board) - 0.5 == area_difference(game, state)
+            assert go.owners_of(size, board).sum() == sgfmill_area(stones, size)
             kos += ko > 0
             actions, last = state.legal_actions(), state.history()[-1:]
             close = [each for each in actions if last and abs(each - last[0]) in (1, size)]
@@ -95,7 +101,8 @@ def test_results_are_distributed_as_with_openspiels_states(seed):
         game.play(state, int(rng.choice(state.legal_actions()[:-1])))
     slow = np.array([slow_rollout(game, state, rng) for _ in range(600)])
     assert slow[:, 1].mean() < 0.05, "superko is left out, and must be rare here"
-    (fast,) = random_rollout(game, rng, 20_000)([state])
+    (fast,) = rollout_evaluator(game, rng, 20_000)([state])
+    fast *= 1 if state.current_player() == 0 else -1
     error = slow[:, 0].std() / 600**0.5
     assert abs(fast - slow[:, 0].mean()) < 3.5 * error + slow[:, 1].mean()
     assert slow[:, 0].std() > 0.2, "the result is open"
@@ -124,7 +131,7 @@ def test_every_playable_point_is_drawn_with_equal_probability(ko):
         board, *chains = go.new_board(KO, 4)
         if not go.is_own_eye(place_of(point, 4), 1, 6, board):
             go.put_stone(place_of(point, 4), 1, 6, board, *chains, np.empty(16, np.int64))
-            areas.append(go.area(4, board))
+            areas.append(go.owners_of(4, board).sum())
     assert len(areas) == 8 - ko
     for komi in {*areas}:
         expected = np.mean(np.sign(np.array(areas) - komi))
@@ -134,7 +141,7 @@ def test_every_playable_point_is_drawn_with_equal_probability(ko):
 def test_passes_and_the_length_of_the_game_are_those_of_the_position():
     legal = KO == 0
     board, *_ = go.new_board(KO, 4)
-    now = go.area(4, board)
+    now = go.owners_of(4, board).sum()
     assert (results_of(legal, moves=0, komi=float(now)) == 0).all(), "no move is left"
     assert (results_of(legal, moves=30) != results_of(legal, moves=29)).any()
     results = np.empty((1, 1))
@@ -167,7 +174,7 @@ def test_a_rollout_continues_the_game_of_its_state(monkeypatch):
     for state, moves in zip(states, ((), (9,), (9, 4)), strict=True):
         for move in moves:
             state.apply_action(move)
-    random_rollout(game, np.random.default_rng(0))(states)
+    rollout_evaluator(game, np.random.default_rng(0))(states)
     ((passes, moves_left),) = given
     assert passes.tolist() == [0, 1, 0], "the last move"
     assert moves_left.tolist() == [18, 17, 16]
@@ -177,21 +184,33 @@ def test_rollouts_repeat_and_depend_on_the_generator():
     game = BoardGame("go(board_size=5,komi=0.5)")
     states = [game.start() for _ in range(50)]
     first, again, other = (
-        random_rollout(game, np.random.default_rng(seed))(states) for seed in (0, 0, 1)
+        rollout_evaluator(game, np.random.default_rng(seed))(states) for seed in (0, 0, 1)
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert {*first} == {-1.0, 1.0}
-    means = random_rollout(game, np.random.default_rng(0), 8)(states)
+    means = rollout_evaluator(game, np.random.default_rng(0), 8)(states)
     assert len({*means}) > 2
 
 
 def test_komi_is_that_of_the_state():
     """The engine's komi may differ from the one of the configuration."""
     game = BoardGame("go(board_size=3,komi=0.5)")
-    rollout = random_rollout(game, np.random.default_rng(0), 50)
+    rollout = rollout_evaluator(game, np.random.default_rng(0), 50)
     for komi, result in ((20, -1), (-20, 1)):
         state = BoardGame(f"go(board_size=3,komi={komi}.0)").start()
         assert rollout([state]) == [result]
         state.apply_action(4)
-        assert rollout([state]) == [result], "also where White is to move"
+        assert rollout([state]) == [-result], "for the player to move, who is White"
+
+
+def test_each_point_belongs_to_the_side_that_surrounds_it():
+    """The corners at the left are White's and Black's, the region at the right touches both."""
+    rows = [" X   ", "XX   ", "     ", "OO   ", " O   "]
+    stones = np.array(["O X".index(each) - 1 for each in "".join(rows)], np.int8)
+    expected = stones.copy()
+    expected[0], expected[20] = 1, -1
+    assert owners_of(stones, 5).tolist() == expected.tolist()
+    assert owners_of(np.zeros(25, np.int8), 5).tolist() == [0] * 25
+    stones[stones == -1] = 0
+    assert owners_of(stones, 5).tolist() == [1] * 25

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rl_lightning.games import gnugo
 from rl_lightning.games.board_game import BoardGame
 from rl_lightning.games.gnugo import PLACES, GnuGo
-from rl_lightning.games.go_setup import set_up, stones_of
+from rl_lightning.games.go_setup import set_up
 from rl_lightning.games.gtp import (
     GtpEngine,
     GtpError,
@@ -22,7 +22,7 @@ from rl_lightning.games.gtp import (
     handicap_vertices,
     vertex_of,
 )
-from rl_lightning.games.matches import play_match, random_player
+from rl_lightning.games.matches import RESIGN, play_match, random_player
 from rl_lightning.runtime.errors import ConfigurationError, RunError
 from rl_lightning.search.evaluators import uniform_evaluator
 from rl_lightning.search.tree_search import TreeSearch
@@ -96,6 +96,24 @@ def test_a_colour_that_is_not_to_move_makes_the_other_one_pass():
     assert game.state.history() == [0, 25, 2, 24], "a refused move changes nothing"
 
 
+def test_two_moves_of_a_colour_are_no_pass_of_the_other():
+    """A search would answer a pass by a pass where the count wins."""
+    game = engine("go(board_size=5,komi=-30.5)")
+    for line in ("play b A1", "play w E5", "play b C3"):
+        assert game.answer(line) == "=\n\n"
+    assert not game.game.wins_by_pass(game._with_turn_of(0))
+    assert game.answer("play w pass") == "=\n\n"
+    assert game.game.wins_by_pass(game._with_turn_of(0))
+
+
+def test_the_engine_resigns_where_its_player_does():
+    game = engine(player=lambda states: [RESIGN])
+    assert game.answer("play b A1") == "=\n\n"
+    assert game.answer("genmove w") == "= resign\n\n"
+    assert game.moves == [(0, 0)], "a move that is not played"
+    assert game.answer("play w B1") == "=\n\n"
+
+
 def test_a_finished_game_is_passed_and_can_be_undone():
     game = engine()
     for line in ("play b pass", "play w PASS"):
@@ -112,7 +130,7 @@ def test_after_two_passes_a_game_goes_on():
     game = engine()
     for line in ("play b C3", "play w C4", "play b pass", "play w pass", "play b D3"):
         assert game.answer(line) == "=\n\n"
-    assert stones_of(game.game, game.state).nonzero()[0].tolist() == [12, 13, 17]
+    assert game.game.stones(game.state).nonzero()[0].tolist() == [12, 13, 17]
     assert game.answer("genmove w") == "= A1\n\n"
     for line in ("play b pass", "play b pass"):  # an inserted pass is between them
         assert game.answer(line) == "=\n\n"
@@ -152,12 +170,12 @@ def test_a_position_is_set_up_from_its_stones(seed, player):
     for _ in range(60):
         if state.is_terminal():
             break
-        made = set_up(game, stones_of(game, state), player)
-        assert np.array_equal(stones_of(game, made), stones_of(game, state))
+        made = set_up(game, game.stones(state), player)
+        assert np.array_equal(game.stones(made), game.stones(state))
         assert made.current_player() == player
         assert not made.is_terminal()
         last = made.history()[-1:]
-        if (stones_of(game, state) == (-1, 1)[player]).any():
+        if (game.stones(state) == (-1, 1)[player]).any():
             assert last != [36], "a pass now does not end the game"
         game.play(state, int(rng.choice(state.legal_actions())))
 
@@ -262,7 +280,7 @@ def test_bytes_that_are_not_utf_8_do_not_end_the_session():
 def test_handicap_stones_are_blacks_and_white_is_to_move():
     game = engine(NINE)
     assert game.answer("fixed_handicap 5") == "= C3 G7 C7 G3 E5\n\n"
-    stones = stones_of(game.game, game.state)
+    stones = game.game.stones(game.state)
     assert (stones == 1).sum() == 5
     assert (stones == -1).sum() == 0
     assert game.state.current_player() == 1
@@ -307,7 +325,7 @@ def test_an_sgf_file_is_loaded(tmp_path):
         assert answer.startswith("?")
         assert says in answer
         assert game.moves == before
-    assert stones_of(game.game, game.state).nonzero()[0].tolist() == [8, 12, 20]
+    assert game.game.stones(game.state).nonzero()[0].tolist() == [8, 12, 20]
 
 
 # What the front ends send, in their order: at their start, in a game, and for the score.
@@ -427,7 +445,7 @@ def test_no_input_ends_the_session(lines):
     replayed = engine()
     replayed.game = game.game
     replayed._replay(game.moves)
-    assert np.array_equal(stones_of(game.game, replayed.state), stones_of(game.game, game.state))
+    assert np.array_equal(game.game.stones(replayed.state), game.game.stones(game.state))
     assert game.answer("name") == "= rl_lightning\n\n"
 
 

@@ -26,7 +26,7 @@ def test_moves_are_actions_of_the_game_and_the_result_is_the_tag():
     ("content", "reason"),
     [
         ("(;SZ[13]RE[B+1];B[aa])", "on another board"),
-        ("(;SZ[9]RE[B+1]AB[aa][bb];W[cc])", "stones that were not played"),
+        ("(;SZ[9]RE[B+1]AB[aa][bb];W[cc])", "with handicap"),
         ("(;SZ[9]RE[B+1];W[aa])", "do not take turns"),
         ("(;SZ[9]RE[B+1];B[aa];B[bb])", "do not take turns"),
         ("(;SZ[9]RE[Void];B[aa])", "without a result"),

@@ -1,10 +1,10 @@
 """The eight symmetries, against games that are turned move by move."""
 
 import numpy as np
+import torch
 
 from rl_lightning.games.board_game import BoardGame
-from rl_lightning.games.go import encode
-from rl_lightning.games.symmetries import symmetries, turn
+from rl_lightning.games.symmetries import symmetries, turn_actions, turn_planes
 
 
 def test_turned_positions_are_positions_of_turned_games():
@@ -13,9 +13,10 @@ def test_turned_positions_are_positions_of_turned_games():
     state, turned = game.start(), [game.start() for _ in range(8)]
     for _ in range(30):
         move = int(rng.choice(state.legal_actions()[:-1]))
-        packed = game.pack([state] * 8)
-        positions, actions = turn(packed, np.full(8, move), size, np.arange(8))
-        assert np.array_equal(encode(positions, size), game.observe(turned))
+        planes = torch.from_numpy(game.observe([state] * 8))
+        found = turn_planes(planes, np.arange(8))
+        actions = turn_actions(np.full(8, move), size, np.arange(8))
+        assert np.array_equal(found.numpy(), game.observe(turned))
         assert actions.tolist() == targets[:, move].tolist()
         game.play(state, move)
         for each, action in zip(turned, actions, strict=True):

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from rl_lightning.games.board_game import BoardGame
-from rl_lightning.games.matches import play_match, random_player
+from rl_lightning.games.matches import RESIGN, play_match, random_player
 from rl_lightning.games.minimax import minimax_values, perfect_player
 from rl_lightning.games.network_player import playable_actions
 from rl_lightning.networks.board import BoardPolicy, BoardValue
 from rl_lightning.runtime.errors import ConfigurationError
-from rl_lightning.search.evaluators import network_evaluator, random_rollout, uniform_evaluator
+from rl_lightning.search.evaluators import network_evaluator, rollout_evaluator, uniform_evaluator
 from rl_lightning.search.tree_search import SearchResult, TreeSearch
 
 GAMES = ["tic_tac_toe", "connect_four", "go(board_size=3,komi=0.5)"]
@@ -33,7 +33,9 @@ def hashed_evaluator(game):
 
 
 def hashed_rollout(states):
-    return np.array([np.sign(np.sin(sum(state.history()) + 1.0)) for state in states])
+    """For the players to move."""
+    signs = [1 if state.current_player() == 0 else -1 for state in states]
+    return signs * np.array([np.sign(np.sin(sum(state.history()) + 1.0)) for state in states])
 
 
 class Node:
@@ -42,6 +44,8 @@ class Node:
     def __init__(self, game, state, evaluate):
         priors, _ = evaluate([state])
         legal = game.legal_actions(state)
+        if game.wins_by_pass(state):
+            legal = [game.num_points]
         self.player = state.current_player()
         total = priors[0][legal].sum()
         self.prior = {action: priors[0][action] / total for action in legal}
@@ -72,8 +76,8 @@ def naive_search(game, state, evaluate, simulations, c, rollout_share):
         else:
             node.children[action] = Node(game, after, evaluate)
             sign = 1 if after.current_player() == 0 else -1
-            value = sign * evaluate([after])[1][0]
-            value = (1 - rollout_share) * value + rollout_share * hashed_rollout([after])[0]
+            value, result = evaluate([after])[1][0], hashed_rollout([after])[0]
+            value = sign * ((1 - rollout_share) * value + rollout_share * result)
         node.visits[action] += 1
         node.total[action] += value if node.player == 0 else -value
         return value
@@ -88,7 +92,8 @@ def midgames(game, number=4):
     for plies in range(number):
         state = game.start()
         for _ in range(plies):
-            game.play(state, int(rng.choice(game.legal_actions(state))))
+            points = [each for each in game.legal_actions(state) if each < game.num_points]
+            game.play(state, int(rng.choice(points)))
         states.append(state)
     return states
 
@@ -127,11 +132,85 @@ def test_batched_leaves_find_nearly_what_single_leaves_find(name, leaves, limit)
     best = np.take_along_axis(single.values, found.visits.argmax(1)[:, None], 1)[:, 0]
     chosen = np.take_along_axis(single.values, single.visits.argmax(1)[:, None], 1)[:, 0]
     assert (chosen - best).mean() < 0.1
-    for _, _, tree in batched._kept.values():
+    for _, _, tree in batched._searched[-1].values():
         edges = slice(0, tree.edges)
         assert (tree.children[edges] >= 0).sum() == tree.nodes - 1, "each node has one parent"
         assert (tree.visits[edges] >= 0).all()
         assert (np.abs(tree.totals[edges]) <= tree.visits[edges] + 1e-9).all()
+
+
+def test_one_playable_action_is_not_searched():
+    game = BoardGame("tic_tac_toe")
+    forced, free = game.start(), game.start()
+    for action in (0, 1, 2, 4, 3, 5, 7, 6):  # one point is left
+        game.play(forced, action)
+    sizes = []
+
+    def evaluate(states):
+        sizes.append(len(states))
+        return uniform_evaluator(game)(states)
+
+    search = TreeSearch(game, evaluate, 10)
+    found = search.search([forced, free])
+    assert found.visits.sum(1).tolist() == [0, 10]
+    assert search.choose(found)[0] == 8
+    assert search([forced]) == [8]
+    assert max(sizes) <= 8, "no leaf of the forced position"
+
+
+@pytest.mark.parametrize(("komi", "expected"), [(3.5, True), (8.5, False)])
+def test_it_passes_where_the_opponent_has_passed_and_the_count_wins(komi, expected):
+    """Black has five points of nine and White none, so Black wins by 9 minus the komi."""
+    game = BoardGame(f"go(board_size=3,komi={komi})")
+    state = game.start()
+    for action in (3, 9, 4, 9, 5):
+        game.play(state, action)
+    assert not game.wins_by_pass(state), "Black has not passed"
+    game.play(state, 9)
+    search = TreeSearch(game, uniform_evaluator(game), 20)
+    found = search.search([state])
+    if expected:
+        assert game.wins_by_pass(state)
+        assert search([state]) == [9]
+        assert not found.visits.any()
+        game.play(state, 9)
+        assert game.outcome(state, 0) == 1
+    else:
+        game.play(state, 0)
+        game.play(state, 9)  # White passes again, and 9 points do not win for Black
+        assert game.outcome(state.clone(), 0) == 0 or not game.wins_by_pass(state)
+
+
+def test_a_winning_pass_is_an_edge_of_the_tree():
+    """White has passed in the tree; Black's node there has the pass alone, with the value 1."""
+    game = BoardGame("go(board_size=3,komi=0.5)")
+    state = game.start()
+    for action in (3, 9, 4, 9, 5):
+        game.play(state, action)
+    search = TreeSearch(game, uniform_evaluator(game), 200, exploration=1.0)
+    search.search([state])
+    tree = search._searched[-1][id(state)].tree
+    below = tree.subtree(9)
+    edges = below.edges_of(0)
+    assert below.actions[edges].tolist() == [9]
+    assert below.totals[edges].sum() == below.visits[edges].sum() > 0
+
+
+@pytest.mark.parametrize("limit", [-1.0, -0.5, 0.0])
+def test_it_resigns_when_its_move_has_a_smaller_value(limit):
+    game = BoardGame("connect_four")
+
+    def evaluate(states):
+        """The first player is losing."""
+        signs = [-0.6 if state.current_player() == 0 else 0.6 for state in states]
+        return np.ones((len(states), game.num_actions), np.float32), np.array(signs)
+
+    search = TreeSearch(game, evaluate, 30, resign_below=limit)
+    first, second = game.start(), game.start()
+    game.play(second, 3)
+    moves = search([first, second])
+    assert (moves[0] == RESIGN) == (limit > -0.6)
+    assert moves[1] in game.legal_actions(second)
 
 
 def test_virtual_loss_spreads_the_leaves_of_a_batch():
@@ -166,10 +245,10 @@ def test_a_reused_tree_is_what_was_found_below_the_moves(name):
     for _ in range(2):
         (action,) = search([state])
         game.play(state, action)
-    _, before, tree = search._kept[id(state)]
+    _, before, tree = search._searched[-1][id(state)]
     assert len(before) == 1
     below = tree.subtree(last_action(game, state))
-    kept = below.visits[below.root_edges()]
+    kept = below.visits[below.edges_of(0)]
     found = search.search([state])
     assert kept.sum() > 0
     assert found.visits.sum() == kept.sum() + 300
@@ -191,7 +270,8 @@ def test_the_tree_of_another_game_is_not_reused():
     state = game.start()
     search([state])
     game.play(state, 0)
-    search._kept[id(state)] = (state, [5], search._kept[id(state)][2])
+    games = search._searched[-1]
+    games[id(state)] = games[id(state)]._replace(moves=[5])
     assert search.search([state]).visits.sum() == 50
 
 
@@ -201,7 +281,7 @@ def test_trees_of_games_that_are_not_searched_any_more_are_discarded():
     search = TreeSearch(game, uniform_evaluator(game), 20)
     for _ in range(10):
         search([game.start()])
-    assert len(search._kept) + len(search._before) <= 2
+    assert sum(len(games) for games in search._searched) <= 2
 
 
 def test_trees_of_games_in_lock_step_are_kept():
@@ -219,8 +299,10 @@ def test_trees_of_games_in_lock_step_are_kept():
 def test_of_equally_visited_actions_the_better_one_is_played():
     visits = np.array([[5, 7, 7, 7], [0, 3, 3, 4]])
     values = np.array([[1.0, -0.2, 0.3, 0.2], [1.0, 0.9, 1.0, -1.0]])
-    found = SearchResult(visits, values, np.zeros((2, 4), np.float32))
-    assert TreeSearch.best_actions(found) == [2, 3]
+    found = SearchResult(visits, values, np.ones((2, 4), np.float32))
+    game = BoardGame("tic_tac_toe")
+    search = TreeSearch(game, uniform_evaluator(game))
+    assert search.choose(found) == [2, 3]
 
 
 # Moves, and the actions that are best after them.
@@ -239,7 +321,7 @@ def test_with_equal_priors_and_rollouts_it_finds_forced_wins(name, moves, best):
     state = game.start()
     for action in moves:
         game.play(state, action)
-    rollout = random_rollout(game, np.random.default_rng(0))
+    rollout = rollout_evaluator(game, np.random.default_rng(0))
     search = TreeSearch(game, uniform_evaluator(game), 600, rollout, 1.0, exploration=2.0)
     (action,) = search([state])
     assert action in best
@@ -253,8 +335,9 @@ def test_rollouts_of_go_do_not_fill_own_eyes(passes):
         game.play(state, point)
         if point < 14 or passes:
             game.play(state, 16)
-    rollout = random_rollout(game, np.random.default_rng(0))
-    assert rollout([state] * 20).tolist() == [1.0] * 20
+    rollout = rollout_evaluator(game, np.random.default_rng(0))
+    result = 1.0 if passes else -1.0  # for the player to move: Black wins
+    assert rollout([state] * 20).tolist() == [result] * 20
     assert not state.is_terminal()
 
 
@@ -309,8 +392,9 @@ def test_a_network_value_is_for_the_player_to_move():
     [
         ({"num_simulations": 0}, "at least 1"),
         ({"leaves_per_batch": 0}, "at least 1"),
-        ({"rollout_share": 0.5}, "give a rollout"),
-        ({"rollout_share": -1}, "between 0 and 1"),
+        ({"rollout_share": 0.5}, "give roll_out"),
+        ({"rollout_share": -1}, r"choose it in \[0, 1\]"),
+        ({"resign_below": 2}, r"choose it in \[-1, 1\]"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(arguments, says):

@@ -1,7 +1,7 @@
 """Base class of all datamodules: declarations, random streams and the count of batches."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -142,6 +142,27 @@ class TrainingDataset(IterableDataset[Any]):
             # update, before this generator runs again.
             self.data.updates += 1
             yield batch
+
+
+class Batches(IterableDataset[Batch]):
+    """A dataset of known length, whose batches a function yields anew at each iteration.
+
+    Args:
+        length: Number of batches, equal on every rank.
+        make: Yields them.
+    """
+
+    def __init__(self, length: int, make: Callable[[], Iterable[Batch]]) -> None:
+        self.length = length
+        self.make = make
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return self.length
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches."""
+        yield from self.make()
 
 
 class WholeBatchLoader(DataLoader[Batch]):

@@ -25,10 +25,11 @@ class SelfPlayGames(NamedTuple):
 
 
 class ScoredPositions(NamedTuple):
-    """Positions, no two of one game, with the result of their games."""
+    """Positions with the end of their games, from the view of the player to move."""
 
-    observations: Tensor  # [B, C, H, W] bool: planes, from the view of the player to move
-    outcomes: Tensor  # [B] float32, for the player to move: 1 for a win, -1 a loss, 0 a draw
+    observations: Tensor  # [B, C, H, W] bool: planes
+    outcomes: Tensor  # [B] float32: 1 for a win, -1 for a loss, 0 for a draw
+    owners: Tensor  # [B, H, W] int8: 1 for own points at the end of a game of Go, -1, else 0
 
 
 class MatchResults(NamedTuple):

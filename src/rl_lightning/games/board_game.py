@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_lightning.experience import EnvironmentSpec
-from rl_lightning.games.go import encode
+from rl_lightning.games.go import encode, owners_of
 from rl_lightning.games.go_planes import NUM_PLANES, GoPositions
 from rl_lightning.runtime.errors import ConfigurationError, import_extra, one_line
 
@@ -102,6 +102,14 @@ class BoardGame:
         """The result of a finished game for a player: +1 for a win, -1 for a loss, 0 for a draw."""
         return float(np.sign(state.player_return(player)))
 
+    def wins_by_pass(self, state: State) -> bool:
+        """Whether the game is Go, the opponent has passed, and a pass ends the game with a win."""
+        if not self.is_go or state.is_terminal() or state.history()[-1:] != [self.num_points]:
+            return False
+        after = state.clone()
+        after.apply_action(self.num_points)
+        return after.is_terminal() and self.outcome(after, state.current_player()) > 0
+
     def ending(self, state: State) -> Ending:
         """How a finished game ended."""
         if not self.is_go:
@@ -110,6 +118,22 @@ class BoardGame:
         if moves[-2:] == [self.num_points] * 2:
             return "rules"
         return "cut_off" if len(moves) >= self.rules.max_game_length() else "superko"
+
+    def owners(self, state: State) -> Array:
+        """Whom each point [H, W] int8 belongs to by area in Go: 1 the first player, -1, 0 nobody.
+
+        All stones count as alive. In other games no point has an owner.
+        """
+        if not self.is_go:
+            return np.zeros(self.board_shape, np.int8)
+        owners = owners_of(self.stones(state), self.board_shape[0])
+        return owners.reshape(self.board_shape)
+
+    def stones(self, state: State) -> Array:
+        """The stones [P] int8 of Go: 1 for Black, -1 for White, 0 for none. It may be the end."""
+        black, white = np.asarray(state.observation_tensor(0)).reshape(-1, self.num_points)[:2]
+        stones: Array = (black - white).astype(np.int8)
+        return stones
 
     def observe(self, states: Sequence[State]) -> Array:
         """Encode positions of games that are not finished, from the view of the player to move.

@@ -1,4 +1,4 @@
-"""Planes and rollouts of many positions of Go at once. numba is imported at the first call."""
+"""Planes, owners and rollouts of positions of Go. numba is imported at the first call."""
 
 from functools import lru_cache
 from types import ModuleType
@@ -27,6 +27,18 @@ def encode(positions: GoPositions, board_size: int) -> Array:
     planes = np.zeros((size, NUM_PLANES, board_size**2), np.bool_)
     compiled("go_kernels").fill_planes(*positions, neighbours_of(board_size), planes)
     return planes.reshape(size, NUM_PLANES, board_size, board_size)
+
+
+def owners_of(stones: Array, board_size: int) -> Array:
+    """Whom each point [P] int8 belongs to by area: 1, -1, or 0 for nobody. All stones are alive.
+
+    Args:
+        stones: [P] int8: 1, -1, or 0 for an empty point.
+        board_size: Rows and columns of the board.
+    """
+    rollouts = compiled("go_rollouts")
+    owners: Array = rollouts.owners_of(board_size, rollouts.new_board(stones, board_size)[0])
+    return owners
 
 
 @lru_cache

@@ -159,14 +159,18 @@ def put_stone(
 
 
 @njit(cache=True)
-def area(size: int, board: Array) -> int:
-    """Stones and surrounded empty points of side 1, minus those of side -1."""
-    width, difference = size + 2, 0
+def owners_of(size: int, board: Array) -> Array:
+    """Whom each point [P] int8 belongs to: its stone, or the one side beside its empty region.
+
+    A region between stones of both sides, and an empty board, belong to nobody: 0.
+    """
+    width = size + 2
+    owners = np.zeros(len(board), np.int8)
     seen = np.zeros(len(board), np.bool_)
     region = np.empty(size * size, np.int64)
     for place in range(len(board)):
         if abs(board[place]) == 1:
-            difference += board[place]
+            owners[place] = board[place]
         if board[place] != 0 or seen[place]:
             continue
         seen[place], region[0], end, index = True, place, 1, 0
@@ -180,8 +184,8 @@ def area(size: int, board: Array) -> int:
                 if board[near] == 0 and not seen[near]:
                     seen[near], region[end] = True, near
                     end += 1
-        difference += end * (int(owns) - int(other)) * (owns != other)
-    return difference
+        owners[region[:end]] = int(owns) - int(other)
+    return owners.reshape(width, width)[1:-1, 1:-1].copy().reshape(-1)
 
 
 @njit(cache=True)
@@ -266,7 +270,7 @@ def play_out(
             empty[count : count + number] = captured[:number]
             count += number
         colour = -colour
-    return area(size, board)
+    return owners_of(size, board).sum()
 
 
 @njit(cache=True)

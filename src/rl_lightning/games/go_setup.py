@@ -5,17 +5,8 @@ import numpy.typing as npt
 
 from rl_lightning.games.board_game import BoardGame, State
 
-Stones = npt.NDArray[np.int8]
 
-
-def stones_of(game: BoardGame, state: State) -> Stones:
-    """The stones [P] of a position, which may be final: 1 for Black, -1 for White, 0 for none."""
-    planes = np.asarray(state.observation_tensor(0)).reshape(-1, game.num_points)
-    stones: Stones = (planes[0] - planes[1]).astype(np.int8)
-    return stones
-
-
-def set_up(game: BoardGame, stones: Stones, player: int) -> State:
+def set_up(game: BoardGame, stones: npt.NDArray[np.int8], player: int) -> State:
     """A position with these stones and this player to move, in which the game goes on.
 
     The stones are played in turn. None is captured, because an incomplete group has a liberty where

@@ -13,10 +13,10 @@ from typing import TextIO
 import numpy as np
 
 from rl_lightning.games.board_game import BoardGame, State
-from rl_lightning.games.go_setup import set_up, stones_of
-from rl_lightning.games.matches import Player
+from rl_lightning.games.go_setup import set_up
+from rl_lightning.games.matches import RESIGN, Player
 from rl_lightning.games.records import read_game
-from rl_lightning.runtime.errors import ConfigurationError, import_extra, one_line
+from rl_lightning.runtime.errors import ConfigurationError, one_line
 
 COLUMNS = "ABCDEFGHJKLMNOPQRSTUVWXYZ"  # without I
 # What GoGui offers in its window of analyses: type, label and command.
@@ -58,9 +58,8 @@ class GtpEngine:
     """Answers commands for one game at a time.
 
     A colour may move twice in a row, and after two passes a game goes on, as the protocol wants.
-    OpenSpiel's states do not allow this, so a pass is put between two moves of a colour, and where
-    this would end the game, the position is set up anew from its stones. `undo` takes back the
-    last move that was asked for, with what was put before it.
+    OpenSpiel's states do not allow this, so the position is then set up anew from its stones, with
+    a stone of the other colour as the last move if there is one. `undo` takes back the last move.
 
     Args:
         game: Go. Another komi is accepted, another size of the board is not.
@@ -194,14 +193,9 @@ class GtpEngine:
 
     def _with_turn_of(self, player: int) -> State:
         """The position with this player to move. It is the game's own state where this is so."""
-        if not self.state.is_terminal():
-            if self.state.current_player() == player:
-                return self.state
-            passed = self.state.clone()
-            self.game.play(passed, self.game.num_points)
-            if not passed.is_terminal():
-                return passed
-        return set_up(self.game, stones_of(self.game, self.state), player)
+        if not self.state.is_terminal() and self.state.current_player() == player:
+            return self.state
+        return set_up(self.game, self.game.stones(self.state), player)
 
     def _play(self, words: list[str]) -> str:
         player = _player(words)
@@ -217,6 +211,8 @@ class GtpEngine:
             action = self.game.num_points
         else:
             action = self.player([self._with_turn_of(player)])[0]
+        if action == RESIGN:
+            return "resign"
         if plays:
             self._put(player, action)
         return vertex_of(self.game, action)
@@ -316,8 +312,4 @@ def handicap_vertices(board_size: int, number: float) -> list[str]:
 
 def area_difference(game: BoardGame, state: State) -> float:
     """Black's points minus White's and the komi, by area, with all stones alive."""
-    boards = import_extra("sgfmill.boards", "Scores of Go need sgfmill", "go")
-    board = boards.Board(game.board_shape[0])
-    stones = stones_of(game, state).reshape(game.board_shape)
-    board.apply_setup(np.argwhere(stones == 1), np.argwhere(stones == -1), ())
-    return float(board.area_score() - game.rules.get_parameters()["komi"])
+    return float(game.owners(state).sum(dtype=np.int64) - game.rules.get_parameters()["komi"])

@@ -8,14 +8,15 @@ import numpy.typing as npt
 
 from rl_lightning.games.board_game import BoardGame, State
 
-# Chooses an action for each position. All positions are of games that are not finished.
+# Chooses an action for each position, or `RESIGN`. No game of these positions is finished.
 Player = Callable[[Sequence[State]], Sequence[int]]
+RESIGN = -1
 
 
 class Match(NamedTuple):
     """The games of a match. The first player moves first in the even games."""
 
-    states: list[State]  # the finished games
+    states: list[State]  # the games, each finished or given up
     outcomes: npt.NDArray[np.float64]  # [N]: +1 where the first player won, -1 lost, 0 a draw
 
 
@@ -39,23 +40,26 @@ def play_match(
         starts: Their first positions, which the games change; by default those of the rules.
 
     Returns:
-        The finished games.
+        The games. A player that resigns loses.
     """
     states = [game.start() for _ in range(num_games)] if starts is None else [*starts]
-    while True:
-        turns: tuple[list[State], list[State]] = ([], [])
+    outcomes: dict[int, float] = {}
+    while len(outcomes) < len(states):
+        turns: tuple[list[int], list[int]] = ([], [])
         for index, state in enumerate(states):
-            if not state.is_terminal():
-                turns[(state.current_player() + index) % 2].append(state)
-        if not any(turns):
-            break
-        for player, waiting in zip((first, second), turns, strict=True):
-            if not waiting:
-                continue
-            for state, action in zip(waiting, player(waiting), strict=True):
+            if index not in outcomes:
+                turns[(state.current_player() + index) % 2].append(index)
+        for player, mine, sign in zip((first, second), turns, (1.0, -1.0), strict=True):
+            waiting = [states[index] for index in mine]
+            chosen = player(waiting) if waiting else []
+            for index, state, action in zip(mine, waiting, chosen, strict=True):
+                if action == RESIGN:
+                    outcomes[index] = -sign
+                    continue
                 game.play(state, action)
-    outcomes = [game.outcome(state, index % 2) for index, state in enumerate(states)]
-    return Match(states, np.array(outcomes))
+                if state.is_terminal():
+                    outcomes[index] = game.outcome(state, index % 2)
+    return Match(states, np.array([outcomes[index] for index in range(len(states))]))
 
 
 def random_openings(

@@ -88,55 +88,17 @@ def _contents(path: Path) -> Iterator[bytes]:
         yield contents[name]
 
 
-def parse_record(content: bytes, board_size: int) -> Record | str:
-    """Read one game of an SGF file.
-
-    Returns:
-        The game, or the reason for which it is left out.
-    """
-    from sgfmill import sgf
-
-    try:
-        parsed = sgf.Sgf_game.from_bytes(content)
-        if parsed.get_size() != board_size:
-            return "on another board"
-        root, nodes = parsed.get_root(), parsed.get_main_sequence()
-        if any(node.has_setup_stones() for node in nodes):
-            return "with handicap or other stones that were not played"
-        moves: list[int] = []
-        for node in nodes:
-            colour, point = node.get_move()
-            if colour is None:
-                continue
-            if colour != "bw"[len(moves) % 2]:
-                return "in which the players do not take turns"
-            moves.append(_action(point, board_size))
-        result = root.get("RE") if root.has_property("RE") else ""
-        winner = parsed.get_winner()
-    except (ValueError, KeyError):
-        return "not in the format of SGF"
-    if winner is None and result.lower() not in ("0", "draw", "jigo"):
-        return "without a result"
-    if not moves:
-        return "without moves"
-    return Record(tuple(moves), {"b": 1.0, "w": -1.0, None: 0.0}[winner])
-
-
-def _action(point: tuple[int, int] | None, board_size: int) -> int:
-    """The action for sgfmill's row and column; None is a pass."""
-    return board_size**2 if point is None else point[0] * board_size + point[1]
-
-
 class SgfGame(NamedTuple):
     """One game of Go of an SGF file, in which a colour may move twice in a row."""
 
     handicap: tuple[int, ...]  # Black's stones at the start
     moves: tuple[tuple[int, int], ...]  # player and action
     komi: float
+    outcome: float | None  # for Black: +1 for a win, -1 for a loss, 0 for a draw; None is unknown
 
 
 def read_game(content: bytes, board_size: int) -> SgfGame | str:
-    """Read the moves of an SGF file, whatever its result.
+    """Read one game of an SGF file, whatever its result.
 
     Returns:
         The game, or the reason for which it cannot be read.
@@ -146,22 +108,48 @@ def read_game(content: bytes, board_size: int) -> SgfGame | str:
         parsed = sgf.Sgf_game.from_bytes(content)
         if parsed.get_size() != board_size:
             return "on another board"
-        nodes, komi = parsed.get_main_sequence(), float(parsed.get_komi())
-        black, *others = parsed.get_root().get_setup_stones()
+        root, nodes = parsed.get_root(), parsed.get_main_sequence()
+        black, *others = root.get_setup_stones()
         if any(others) or any(node.has_setup_stones() for node in nodes[1:]):
             return "with set-up stones that are no handicap"
         moves = [node.get_move() for node in nodes]
+        result = root.get("RE").lower() if root.has_property("RE") else ""
+        is_draw = result in ("0", "draw", "jigo")
+        outcome = {"b": 1.0, "w": -1.0, None: 0.0 if is_draw else None}[parsed.get_winner()]
+        komi = float(parsed.get_komi())
     except (ValueError, KeyError):
         return "not in the format of SGF"
+    pass_ = board_size**2
     return SgfGame(
         tuple(row * board_size + column for row, column in sorted(black)),
         tuple(
-            ("bw".index(colour), _action(point, board_size))
-            for colour, point in moves
+            ("bw".index(colour), pass_ if at is None else at[0] * board_size + at[1])
+            for colour, at in moves
             if colour is not None
         ),
         komi,
+        outcome,
     )
+
+
+def parse_record(content: bytes, board_size: int) -> Record | str:
+    """Read one game of an SGF file, which a policy and a value can learn from.
+
+    Returns:
+        The game, or the reason for which it is left out.
+    """
+    game = read_game(content, board_size)
+    if isinstance(game, str):
+        return game
+    if game.handicap:
+        return "with handicap"
+    if any(player != number % 2 for number, (player, _) in enumerate(game.moves)):
+        return "in which the players do not take turns"
+    if game.outcome is None:
+        return "without a result"
+    if not game.moves:
+        return "without moves"
+    return Record(tuple(action for _, action in game.moves), game.outcome)
 
 
 def replay(game: BoardGame, records: Sequence[Record], with_passes: bool) -> list[ExpertPositions]:

@@ -8,8 +8,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rl_lightning.games.go_planes import GoPositions
-
 Array = npt.NDArray[Any]
 
 
@@ -29,31 +27,10 @@ def symmetries(board_size: int) -> tuple[Array, Array]:
     return sources, np.pad(targets, ((0, 0), (0, 1)), constant_values=board_size**2)
 
 
-def turn(
-    positions: GoPositions, actions: Array, board_size: int, which: Array
-) -> tuple[GoPositions, Array]:
-    """Turn positions and the actions that were chosen in them.
-
-    Args:
-        positions: N positions.
-        actions: [N] int64.
-        board_size: Rows and columns.
-        which: [N]; the symmetry of each position, from 0 to 7.
-
-    Returns:
-        The turned positions and actions.
-    """
-    sources, targets = symmetries(board_size)
-    rows = sources[which]
-    return (
-        GoPositions(
-            np.take_along_axis(positions.stones, rows, 1),
-            np.take_along_axis(positions.ages, rows, 1),
-            np.take_along_axis(positions.legal, rows, 1),
-            positions.black,
-        ),
-        targets[which, actions],
-    )
+def turn_actions(actions: Array, board_size: int, which: Array) -> Array:
+    """The actions [B] on boards that are turned by the symmetries [B], from 0 to 7."""
+    turned: Array = symmetries(board_size)[1][which, actions]
+    return turned
 
 
 def turn_planes(planes: Tensor, which: Array) -> Tensor:

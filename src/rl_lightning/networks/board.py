@@ -5,11 +5,14 @@ methods. The paper's last layer of the policy has a bias for each point; here it
 weights fit every board.
 """
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
 from rl_lightning.experience import EnvironmentSpec
 from rl_lightning.networks.bodies import Cast
+from rl_lightning.runtime.checkpoints import load_plain
 from rl_lightning.runtime.errors import ConfigurationError
 
 
@@ -101,9 +104,13 @@ class BoardValue(nn.Module):
 
     def forward(self, observations: Tensor) -> Tensor:
         """Planes [B, C, H, W] to values [B] in [-1, 1]."""
+        return self.features_and_values(observations)[1]
+
+    def features_and_values(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Planes to the features [B, filters, H, W] of the convolutions, and to values [B]."""
         features = self.body(observations)
         values: Tensor = self.head(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1))
-        return values.squeeze(1)
+        return features, values.squeeze(1)
 
 
 def board_shape(environment: EnvironmentSpec) -> tuple[int, int, int]:
@@ -121,3 +128,32 @@ def board_shape(environment: EnvironmentSpec) -> tuple[int, int, int]:
         )
     planes, height, width = shape
     return planes, height, width
+
+
+def read_policy(path: Path, environment: EnvironmentSpec) -> BoardPolicy:
+    """The policy network of a checkpoint of any module that has one, whatever its size.
+
+    Args:
+        path: The checkpoint.
+        environment: Of the game to be played, which may have another komi.
+
+    Raises:
+        ConfigurationError: If the file has no policy network, or one of another game.
+    """
+    saved = load_plain(path)
+    settings = saved.get("hyper_parameters", {})
+    prefix = "policy."
+    weights = {
+        name.removeprefix(prefix): value
+        for name, value in saved.get("state_dict", {}).items()
+        if name.startswith(prefix)
+    }
+    there, shape = settings.get("environment", {}), environment["observation_shape"]
+    if not weights or tuple(there.get("observation_shape", ())) != tuple(shape):
+        raise ConfigurationError(
+            f"{path} has no policy network for {environment['env_id']}: give a checkpoint of a "
+            "policy of this game"
+        )
+    network = BoardPolicy(environment, settings["num_layers"], settings["num_filters"])
+    network.load_state_dict(weights)
+    return network.requires_grad_(False)

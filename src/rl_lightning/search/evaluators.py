@@ -1,4 +1,4 @@
-"""Evaluations of leaves: priors and values from networks, and results of random rollouts."""
+"""Evaluations of leaves: P and v from networks, and z from random rollouts."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,16 +11,17 @@ from torch import Tensor
 from rl_lightning.games.board_game import BoardGame, State
 from rl_lightning.games.go import compiled
 from rl_lightning.games.network_player import playable_actions
+from rl_lightning.runtime.constructors import require_range
 
 Array = npt.NDArray[Any]
 
-# Priors [N, A] and values [N] for the players to move, of positions that are not final.
-Evaluator = Callable[[Sequence[State]], tuple[Array, Array]]
-# Results [N] for player 0 of playing positions, which are not final, to their end.
-Rollout = Callable[[Sequence[State]], Array]
+# P [N, A] and v [N] of positions that are not final, from the view of the players to move.
+NetworkEvaluator = Callable[[Sequence[State]], tuple[Array, Array]]
+# z [N]: results for the players to move of playing these positions to the end.
+RolloutEvaluator = Callable[[Sequence[State]], Array]
 
 
-def uniform_evaluator(game: BoardGame) -> Evaluator:
+def uniform_evaluator(game: BoardGame) -> NetworkEvaluator:
     """Equal priors and values of 0, for a search that learns from rollouts alone."""
 
     def evaluate(states: Sequence[State]) -> tuple[Array, Array]:
@@ -31,18 +32,18 @@ def uniform_evaluator(game: BoardGame) -> Evaluator:
 
 def network_evaluator(
     game: BoardGame,
-    policy: Callable[[Tensor], Tensor],
-    value: Callable[[Tensor], Tensor] | None = None,
+    policy_network: Callable[[Tensor], Tensor],
+    value_network: Callable[[Tensor], Tensor] | None = None,
     device: torch.device | str = "cpu",
-) -> Evaluator:
+) -> NetworkEvaluator:
     """Priors and values of networks, which evaluate all positions in one batch.
 
     Actions that players do not choose have the prior 0; see `playable_actions`.
 
     Args:
         game: The game.
-        policy: Planes [N, C, H, W] to logits [N, A].
-        value: Planes to values [N]; None gives values of 0.
+        policy_network: Planes [N, C, H, W] to logits [N, A].
+        value_network: Planes to values [N]; None gives values of 0.
         device: The device of the networks.
     """
 
@@ -51,18 +52,20 @@ def network_evaluator(
         observed = game.observe(states)
         planes = torch.from_numpy(observed).to(device)
         playable = torch.from_numpy(playable_actions(game, observed)).to(device)
-        probabilities = policy(planes).float().masked_fill(~playable, -torch.inf).softmax(1)
+        probabilities = policy_network(planes).float().masked_fill(~playable, -torch.inf).softmax(1)
         # A playable action keeps a prior above 0, because the search drops all others.
         priors = (probabilities.clamp_min(1e-8) * playable).cpu().numpy()
-        if value is None:
+        if value_network is None:
             return priors, np.zeros(len(states))
-        return priors, value(planes).double().cpu().numpy()
+        return priors, value_network(planes).double().cpu().numpy()
 
     return evaluate
 
 
-def random_rollout(game: BoardGame, generator: np.random.Generator, number: int = 1) -> Rollout:
-    """Play each position to its end with random moves.
+def rollout_evaluator(
+    game: BoardGame, generator: np.random.Generator, rollouts_per_leaf: int = 1
+) -> RolloutEvaluator:
+    """The mean result of games that random moves play from a position to the end.
 
     In Go no player fills an own eye, because this kills living groups, and a player passes only if
     no other move is left. A repeated position does not end a rollout of Go, as it ends a game. In
@@ -71,12 +74,13 @@ def random_rollout(game: BoardGame, generator: np.random.Generator, number: int 
     Args:
         game: The game.
         generator: Draws the moves.
-        number: Rollouts of each position, whose results are averaged.
+        rollouts_per_leaf: Rollouts of each position.
     """
+    require_range(1, rollouts_per_leaf=rollouts_per_leaf)
     if game.is_go:
-        return _go_rollout(game, generator, number)
+        return _go_rollouts(game, generator, rollouts_per_leaf)
 
-    def result_of(state: State) -> float:
+    def result_of(state: State, player: int) -> float:
         draws = generator.random(game.rules.max_game_length() + 1)
         for draw in draws:
             if state.is_terminal():
@@ -85,17 +89,22 @@ def random_rollout(game: BoardGame, generator: np.random.Generator, number: int 
             if game.has_pass and len(legal) > 1 and legal[-1] == game.num_points:
                 legal = legal[:-1]
             state.apply_action(legal[int(draw * len(legal))])
-        return game.outcome(state, 0)
+        return game.outcome(state, player)
 
     def roll_out(states: Sequence[State]) -> Array:
         return np.array(
-            [sum(result_of(state.clone()) for _ in range(number)) / number for state in states]
-        )
+            [
+                [result_of(each.clone(), each.current_player()) for _ in range(rollouts_per_leaf)]
+                for each in states
+            ]
+        ).mean(1)
 
     return roll_out
 
 
-def _go_rollout(game: BoardGame, generator: np.random.Generator, number: int) -> Rollout:
+def _go_rollouts(
+    game: BoardGame, generator: np.random.Generator, rollouts_per_leaf: int
+) -> RolloutEvaluator:
     """Compiled rollouts of Go. Komi and length of a game are those of its state."""
 
     def roll_out(states: Sequence[State]) -> Array:
@@ -103,18 +112,18 @@ def _go_rollout(game: BoardGame, generator: np.random.Generator, number: int) ->
         histories = [state.history() for state in states]
         rules = [state.get_game().get_parameters() for state in states]
         longest = np.array([each["max_game_length"] for each in rules])
-        signs = np.where(black, 1.0, -1.0)
-        results = np.empty((len(states), number))
+        results = np.empty((len(states), rollouts_per_leaf))
         compiled("go_rollouts").roll_out(
             stones,
             legal,
             np.array([moves[-1:] == [game.num_points] for moves in histories], np.int64),
             longest - [len(moves) for moves in histories],
-            signs * [each["komi"] for each in rules],
+            np.where(black, 1.0, -1.0) * [each["komi"] for each in rules],
             game.board_shape[0],
             generator.integers(2**64, size=results.shape, dtype=np.uint64),
             results,
         )
-        return signs * results.mean(1)
+        mean: Array = results.mean(1)
+        return mean
 
     return roll_out

@@ -1,8 +1,8 @@
 """The players of evaluations, made from the networks of a module."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from rl_lightning.experience import RecordedGame
@@ -13,13 +13,13 @@ from rl_lightning.games.minimax import perfect_player
 from rl_lightning.games.network_player import network_player
 from rl_lightning.runtime.seeding import numpy_stream, stream_seed, torch_stream
 from rl_lightning.search.evaluators import (
-    Evaluator,
+    NetworkEvaluator,
     network_evaluator,
-    random_rollout,
+    rollout_evaluator,
     uniform_evaluator,
 )
 from rl_lightning.search.recording import Recorder, record_game
-from rl_lightning.search.tree_search import TreeSearch
+from rl_lightning.search.tree_search import SearchOptions, TreeSearch
 
 
 @dataclass(frozen=True)
@@ -28,51 +28,61 @@ class Players:
 
     Attributes:
         game: The game.
-        policy: Planes [N, C, H, W] to logits [N, A].
-        value: Planes to expected results [N] for the player to move.
-        num_simulations: Simulations for each move; 0 is the policy alone.
-        exploration: c of the search.
-        rollout_share: λ of the search.
+        policy_network: Planes [N, C, H, W] to logits [N, A].
+        value_network: Planes to expected results [N] for the player to move.
+        start_policy: Gives the policy network at the start of the run.
+        search: Settings of the search; without simulations the policy plays alone.
+        rollouts_per_leaf: Of the search.
         gnugo_level: GNU Go's level.
-        seed: Seed of every random stream.
-        rank: Rank of this process.
+        seed: Of every random stream.
+        rank: Of this process.
     """
 
     game: BoardGame
-    policy: nn.Module
-    value: nn.Module
-    num_simulations: int
-    exploration: float
-    rollout_share: float
+    policy_network: nn.Module
+    value_network: nn.Module
+    start_policy: Callable[[], nn.Module]
+    search: SearchOptions
+    rollouts_per_leaf: int
     gnugo_level: int
     seed: int
     rank: int
 
-    @property
-    def device(self) -> torch.device:
-        """The device of the networks."""
-        return next(self.policy.parameters()).device
+    def pair(self, opponent: str, stream: str) -> tuple[Player, Player]:
+        """The player and its opponent: see `test_opponents` of `BoardGamesDataModule`."""
+        theirs = f"{stream} opponent"
+        if opponent == "start":
+            return self.policy(stream), self.policy(theirs, self.start_policy())
+        makers: dict[str, Callable[[str], Player]] = {
+            "policy": self.policy,
+            "rollouts": self.rollouts,
+            "perfect": self.perfect,
+            "gnugo": self.gnugo,
+        }
+        return self.strongest(stream), makers[opponent](theirs)
 
-    def drawing(self, stream: str, policy: nn.Module | None = None) -> Player:
-        """A player that draws its moves from a policy, by default the module's."""
-        generator = torch_stream(self.seed, rank=self.rank, stream=stream, device=self.device)
-        return network_player(
-            self.game, self.policy if policy is None else policy, generator, self.device
-        )
+    def policy(self, stream: str, network: nn.Module | None = None) -> Player:
+        """A player that draws its moves from a policy network, by default that of the module."""
+        network = self.policy_network if network is None else network
+        device = next(self.policy_network.parameters()).device
+        generator = torch_stream(self.seed, rank=self.rank, stream=stream, device=device)
+        return network_player(self.game, network, generator, device)
 
     def strongest(self, stream: str) -> Player:
-        """The player of `test` and `predict`: the search if there are simulations."""
-        if not self.num_simulations:
-            return self.drawing(stream)
-        return self.search(self.evaluator(), stream, self.rollout_share)
+        """The search if there are simulations, else the policy."""
+        if not self.search["num_simulations"]:
+            return self.policy(stream)
+        return self.tree_search(self.evaluator(), stream, self.search)
 
-    def evaluator(self) -> Evaluator:
+    def evaluator(self) -> NetworkEvaluator:
         """Priors and values of the networks."""
-        return network_evaluator(self.game, self.policy, self.value, self.device)
+        device = next(self.policy_network.parameters()).device
+        return network_evaluator(self.game, self.policy_network, self.value_network, device)
 
     def rollouts(self, stream: str) -> Player:
         """The search with random rollouts and equal priors."""
-        return self.search(uniform_evaluator(self.game), stream, 1.0)
+        options: SearchOptions = {**self.search, "rollout_share": 1.0}
+        return self.tree_search(uniform_evaluator(self.game), stream, options)
 
     def perfect(self, stream: str) -> Player:
         """The exact player of a small game."""
@@ -83,17 +93,13 @@ class Players:
         seed = stream_seed(self.seed, rank=self.rank, stream=stream)
         return GnuGo(self.game, self.gnugo_level, seed)
 
-    def search(self, evaluator: Evaluator, stream: str, rollout_share: float) -> TreeSearch:
+    def tree_search(
+        self, evaluate: NetworkEvaluator, stream: str, options: SearchOptions
+    ) -> TreeSearch:
         """A search with an evaluator."""
         rng = numpy_stream(self.seed, rank=self.rank, stream=f"{stream} rollouts")
-        return TreeSearch(
-            self.game,
-            evaluator,
-            self.num_simulations,
-            random_rollout(self.game, rng),
-            rollout_share,
-            self.exploration,
-        )
+        roll_out = rollout_evaluator(self.game, rng, self.rollouts_per_leaf)
+        return TreeSearch(self.game, evaluate, roll_out=roll_out, **options)
 
     def record(self, number: int, against_gnugo: bool) -> RecordedGame:
         """Record a game of the strongest player against itself, or against GNU Go.
@@ -102,11 +108,9 @@ class Players:
         GNU Go moves first in the games with an odd number.
         """
         stream = f"predict {number}"
-        policy = self.drawing(stream)
-        search = self.strongest(stream) if self.num_simulations else policy
-        name = (
-            f"search with {self.num_simulations} simulations" if self.num_simulations else "policy"
-        )
+        policy, simulations = self.policy(stream), self.search["num_simulations"]
+        search = self.strongest(stream) if simulations else policy
+        name = f"search with {simulations} simulations" if simulations else "policy"
         recorder = Recorder(self.evaluator(), search, policy)
         if not against_gnugo:
             return record_game(self.game, (recorder, recorder), (name, name))

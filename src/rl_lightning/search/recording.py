@@ -7,8 +7,8 @@ import torch
 
 from rl_lightning.experience import RecordedGame
 from rl_lightning.games.board_game import BoardGame, State
-from rl_lightning.games.matches import Player
-from rl_lightning.search.evaluators import Evaluator
+from rl_lightning.games.matches import RESIGN, Player
+from rl_lightning.search.evaluators import NetworkEvaluator
 from rl_lightning.search.tree_search import SearchResult, TreeSearch
 
 # Moves at the start of a recorded game that are drawn from the policy.
@@ -24,30 +24,31 @@ class Recorder:
         opening: Chooses the first `OPENING_MOVES` moves in place of the player.
     """
 
-    def __init__(self, evaluate: Evaluator, player: Player, opening: Player | None = None) -> None:
+    def __init__(
+        self, evaluate: NetworkEvaluator, player: Player, opening: Player | None = None
+    ) -> None:
         self.evaluate = evaluate
         self.player = player
         self.opening = opening
 
     def choose(self, state: State) -> tuple[int, SearchResult]:
-        """Choose an action.
+        """Choose a move.
 
         Returns:
-            The action, and the visits, values and priors of all actions [1, A]. Without a search
-            the visits are 0, and all values are the value of the position.
+            The action or `RESIGN`, and the visits, values and priors of all actions [1, A]. Where
+            nothing was searched, all values are the value of the position.
         """
-        is_opening = self.opening is not None and state.move_number() < OPENING_MOVES
+        found = action = None
         if isinstance(self.player, TreeSearch):
             found = self.player.search([state])
-            action = self.player.best_actions(found)[0]
-        else:
+            action = self.player.choose(found)[0]
+        if found is None or not found.visits.any():
             priors, values = self.evaluate([state])
             every = np.repeat(np.asarray(values, np.float64)[:, None], priors.shape[1], 1)
             found = SearchResult(np.zeros(priors.shape, np.int64), every, priors)
-            action = -1 if is_opening else self.player([state])[0]
-        if is_opening and self.opening is not None:
+        if self.opening is not None and state.move_number() < OPENING_MOVES:
             action = self.opening([state])[0]
-        return action, found
+        return self.player([state])[0] if action is None else action, found
 
 
 def record_game(
@@ -65,24 +66,25 @@ def record_game(
     found: list[SearchResult] = []
     values: list[float] = []
     nothing = _nothing(game)
-    while not state.is_terminal():
+    outcome: float | None = None
+    while outcome is None:
         number = state.current_player()
+        sign = 1.0 if number == 0 else -1.0
         player = players[number]
         if isinstance(player, Recorder):
             action, result = player.choose(state)
-            total = result.visits[0].sum()
-            mean = (
-                (result.visits[0] * result.values[0]).sum() / total
-                if total
-                else (result.values[0, action])
-            )
-            values.append(float(mean) * (1 if number == 0 else -1))
+            value = sign * _mean_value(result)
         else:
-            action, result = player([state])[0], nothing
-            values.append(float("nan"))
+            action, result, value = player([state])[0], nothing, float("nan")
+        if action == RESIGN:
+            outcome = -sign
+            continue
+        values.append(value)
         found.append(result)
         actions.append(action)
         game.play(state, action)
+        if state.is_terminal():
+            outcome = game.outcome(state, 0)
     return RecordedGame(
         game.name,
         names,
@@ -90,8 +92,14 @@ def record_game(
         torch.from_numpy(np.concatenate([each.priors for each in found])),
         torch.from_numpy(np.concatenate([each.visits for each in found])),
         torch.tensor(values, dtype=torch.float64),
-        game.outcome(state, 0),
+        outcome,
     )
+
+
+def _mean_value(result: SearchResult) -> float:
+    """The mean value of all simulations; without a search all values are equal."""
+    visits, values = result.visits[0], result.values[0]
+    return float(np.average(values, weights=visits if visits.any() else None))
 
 
 def _nothing(game: BoardGame) -> SearchResult:

@@ -1,7 +1,8 @@
 """One search tree in flat arrays, with its selection, expansion and backup.
 
-A node owns a range of edges, one for each legal action. Values of an edge are those of the player
-who moves along it.
+Each node s has one edge for each action a that is searched. An edge holds P(s, a), N(s, a) and
+W(s, a) of the paper, from which Q(s, a) = W(s, a) / N(s, a). W and Q are from the view of the
+player who moves at s. The edges of a node lie side by side.
 
 Source: Silver et al. 2016, "Mastering the game of Go with deep neural networks and tree search",
 methods, "Search algorithm".
@@ -28,10 +29,10 @@ class Tree:
         first_edge: Index of the first edge of each node.
         num_edges: Number of edges of each node; 0 at the end of a game.
         players: The player to move at each node.
-        actions: The action of each edge.
+        actions: The action a of each edge.
         priors: P(s, a) of each edge [float32].
-        visits: N(s, a) of each edge.
-        totals: W(s, a) of each edge, the sum of the values of its simulations [float64].
+        visits: N(s, a) of each edge: simulations through it, and virtual losses.
+        totals: W(s, a) of each edge: the sum of the values of these simulations [float64].
         children: The node that each edge leads to, or `NOT_EXPANDED`.
     """
 
@@ -46,12 +47,12 @@ class Tree:
         self.totals = np.zeros(512, np.float64)
         self.children = np.zeros(512, np.int64)
 
-    def add_node(self, player: int, actions: Sequence[int], priors: Array) -> int:
+    def add_node(self, player: int, actions: Array | Sequence[int], priors: Array) -> int:
         """Add a node with an edge for each action, and return its number.
 
         Args:
             player: The player to move.
-            actions: Legal actions; none at the end of a game.
+            actions: Those that are searched; none at the end of a game.
             priors: P(s, a) of these actions.
         """
         node, first, count = self.nodes, self.edges, len(actions)
@@ -66,24 +67,25 @@ class Tree:
         self.nodes, self.edges = node + 1, first + count
         return node
 
-    def root_edges(self) -> slice:
-        """The edges of the root."""
-        first = int(self.first_edge[0])
-        return slice(first, first + int(self.num_edges[0]))
+    def edges_of(self, node: int) -> slice:
+        """The edges of a node."""
+        first = int(self.first_edge[node])
+        return slice(first, first + int(self.num_edges[node]))
 
     def select(self, exploration: float, virtual_loss: int) -> Array:
         """Go down from the root along the edges with the largest Q + U, to a leaf.
 
-        U(s, a) = c P(s, a) √(Σ_b N(s, b)) / (1 + N(s, a)). The sum counts as 1 before the first
-        visit, so that the priors decide then. Each edge on the way counts as lost `virtual_loss`
-        times until `back_up`.
+        U(s, a) = c P(s, a) √(Σ_b N(s, b)) / (1 + N(s, a)). Before the first visit of a node the sum
+        counts as 1, so that the priors decide. Q of an edge without a visit is 0. Each edge on the
+        way then counts `virtual_loss` more visits with the value -1, until `back_up`, so that the
+        next selection takes another way.
 
         Args:
             exploration: c.
             virtual_loss: Number of lost simulations.
 
         Returns:
-            The edges of the path, the first of the root first. The last one is not expanded, or
+            The edges of the path, the one at the root first. The last edge is not expanded, or
             leads to the end of a game.
         """
         return _select()(
@@ -91,39 +93,39 @@ class Tree:
             exploration, virtual_loss,
         )  # fmt: skip
 
-    def back_up(self, path: Array, value: float, virtual_loss: int) -> None:
-        """Count a simulation on its path, and remove the virtual losses of `select`.
+    def back_up(self, path: Array, value: float, player: int, virtual_loss: int) -> None:
+        """Add one simulation to N and W of its path, and remove the virtual losses of `select`.
 
         Args:
             path: The edges.
-            value: Value of the leaf for player 0.
+            value: V of the leaf, from the view of `player`.
+            player: 0 or 1.
             virtual_loss: As in `select`.
         """
-        owners = np.searchsorted(self.first_edge[: self.nodes], path, side="right") - 1
-        signs = np.where(self.players[owners] == 0, 1.0, -1.0)
+        nodes = np.searchsorted(self.first_edge[: self.nodes], path, side="right") - 1
+        signs = np.where(self.players[nodes] == player, 1.0, -1.0)
         self.visits[path] += 1 - virtual_loss
         self.totals[path] += signs * value + virtual_loss
 
     def subtree(self, action: int) -> "Tree | None":
-        """Copy the subtree below an action of the root; None if it is not expanded."""
-        edges = self.root_edges()
+        """Copy the part of the tree below an action of the root; None if it is not expanded."""
+        edges = self.edges_of(0)
         found = np.flatnonzero(self.actions[edges] == action)
         child = int(self.children[edges][found[0]]) if found.size else NOT_EXPANDED
         if child == NOT_EXPANDED:
             return None
         kept = Tree()
-        waiting = [(child, NOT_EXPANDED)]
+        waiting = [(child, NOT_EXPANDED)]  # a node here, and the edge that leads to it in `kept`
         for node, incoming in waiting:
-            old = slice(self.first_edge[node], self.first_edge[node] + self.num_edges[node])
-            new = kept.add_node(self.players[node], self.actions[old], self.priors[old])  # type: ignore[arg-type]
+            old = self.edges_of(node)
+            new = kept.add_node(self.players[node], self.actions[old], self.priors[old])
             if incoming != NOT_EXPANDED:
                 kept.children[incoming] = new
-            first = int(kept.first_edge[new])
-            kept.visits[first : kept.edges] = self.visits[old]
-            kept.totals[first : kept.edges] = self.totals[old]
+            copied = kept.edges_of(new)
+            kept.visits[copied], kept.totals[copied] = self.visits[old], self.totals[old]
             below = self.children[old]
             expanded = np.flatnonzero(below != NOT_EXPANDED)
-            waiting += [(int(below[k]), first + int(k)) for k in expanded]
+            waiting += [(int(below[k]), copied.start + int(k)) for k in expanded]
         return kept
 
     def _double(self, *names: str) -> None:
@@ -150,17 +152,16 @@ def _select() -> Callable[..., Array]:
         path, length, node = np.empty(16, np.int64), 0, 0
         while node != -1 and num_edges[node] > 0:
             first, end = first_edge[node], first_edge[node] + num_edges[node]
-            parent = 0
+            total_visits = 0
             for edge in range(first, end):
-                parent += visits[edge]
-            scale = exploration * np.sqrt(max(parent, 1))
+                total_visits += visits[edge]
+            scale = exploration * np.sqrt(max(total_visits, 1))
             best, largest = first, -np.inf
             for edge in range(first, end):
-                count = visits[edge]
-                mean = totals[edge] / count if count > 0 else 0.0
-                score = mean + scale * priors[edge] / (1 + count)
-                if score > largest:
-                    best, largest = edge, score
+                q = totals[edge] / visits[edge] if visits[edge] > 0 else 0.0
+                u = scale * priors[edge] / (1 + visits[edge])
+                if q + u > largest:
+                    best, largest = edge, q + u
             if length == len(path):
                 path = np.concatenate((path, np.empty_like(path)))
             path[length] = best

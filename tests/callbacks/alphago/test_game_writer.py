@@ -10,6 +10,7 @@ from sgfmill import sgf
 from rl_lightning.callbacks.alphago.figures import draw_game, shown_moves, stones_before
 from rl_lightning.callbacks.alphago.game_writer import rows_of
 from rl_lightning.games.board_game import BoardGame
+from rl_lightning.games.matches import RESIGN
 from rl_lightning.games.sgf import sgf_of
 from rl_lightning.search.evaluators import uniform_evaluator
 from rl_lightning.search.recording import OPENING_MOVES, Recorder, record_game
@@ -109,3 +110,26 @@ def test_an_sgf_file_is_read_back():
         ("bw"[number % 2], point) for number, point in enumerate(points)
     ]
     assert nodes[2].get("C") == "move 2"
+
+
+def test_a_recorded_game_ends_where_a_player_resigns():
+    game = BoardGame("tic_tac_toe")
+
+    def third(states):
+        return [RESIGN if state.move_number() > 3 else first_free([state])[0] for state in states]
+
+    for players, outcome in (((third, first_free), -1.0), ((first_free, third), 1.0)):
+        record = record_game(game, players, ("one", "other"))
+        assert record.outcome == outcome
+        assert len(record.actions) == len(record.values) == (4 if outcome < 0 else 5)
+
+
+def test_a_move_without_a_choice_has_the_value_of_the_network():
+    game = BoardGame("tic_tac_toe")
+    state = game.start()
+    for action in (0, 1, 2, 4, 3, 5, 7, 6):
+        game.play(state, action)
+    recorder = Recorder(values_of_seven(game), TreeSearch(game, values_of_seven(game), 5))
+    action, found = recorder.choose(state)
+    assert action == 8
+    assert np.allclose(found.values, 0.7)

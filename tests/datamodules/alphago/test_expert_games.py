@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rl_lightning.datamodules.alphago.expert_games import ExpertGamesDataModule
-from rl_lightning.games.symmetries import turn
+from rl_lightning.games.symmetries import turn_actions, turn_planes
 from rl_lightning.runtime.errors import ConfigurationError
 from sgf_samples import write_games
 
@@ -71,13 +71,12 @@ def test_training_positions_are_turned_and_held_out_ones_are_not(folder):
     stored = {*keys([data.batch("train", np.arange(7 * MOVES))])}
     drawn = keys(data.train_dataloader())
     assert len({*drawn} & stored) < len(stored) / 2
-    source = data.splits["train"]
-    every = set()
+    whole, every = data.batch("train", np.arange(7 * MOVES)), set()
     for k in range(8):
-        which = np.full(len(source.actions), k)
-        positions, actions = turn(source.positions, source.actions, 9, which)
-        data.splits["turned"] = source._replace(positions=positions, actions=actions)
-        every |= {*keys([data.batch("turned", np.arange(len(actions)))])}
+        which = np.full(len(whole.actions), k)
+        planes = turn_planes(whole.observations, which)
+        actions = torch.from_numpy(turn_actions(whole.actions.numpy(), 9, which))
+        every |= {*keys([whole._replace(observations=planes, actions=actions)])}
     assert {*drawn} <= every
     stored = keys([data.batch("validate", np.arange(2 * MOVES))])
     assert keys(data.val_dataloader()) == stored

@@ -96,10 +96,11 @@ def test_the_pool_has_earlier_policies_and_keeps_the_first():
 
 def test_opponents_are_drawn_from_the_whole_pool(monkeypatch):
     data, drawn = make(updates_per_snapshot=1, pool_size=4), []
+    copy_of_policy = data.copy_of_policy
     monkeypatch.setattr(
-        data, "_with_weights",
+        data, "copy_of_policy",
         lambda weights: drawn.append([weights is each for each in data.pool].index(True))
-        or data.copy_of_policy(weights),
+        or copy_of_policy(weights),
     )  # fmt: skip
     following(data, 30)
     assert {*drawn[4:]} == {0, 1, 2, 3}

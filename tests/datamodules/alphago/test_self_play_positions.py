@@ -1,4 +1,4 @@
-"""One position of each self-play game: the ring, the symmetries and the held-out games."""
+"""Positions of self-play games: the ring, the owners, the symmetries and the held-out games."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,7 @@ from rl_lightning.datamodules.alphago.self_play_positions import (
     SelfPlayPositionsDataModule,
 )
 from rl_lightning.experience import ScoredPositions
-from rl_lightning.games.board_game import BoardGame
-from rl_lightning.games.symmetries import turn, turn_planes
+from rl_lightning.games.symmetries import turn_planes
 from rl_lightning.modules import GameValue
 from rl_lightning.runtime.errors import ConfigurationError
 
@@ -42,7 +41,7 @@ def same(one, other):
 
 def test_a_position_of_each_game_has_the_result_for_the_player_to_move():
     data = make()
-    positions, lengths, results = data._play(400, "games")
+    positions, lengths, results = data._play(400, 1, "games")
     assert len(positions.outcomes) == len(lengths) == len(results) == 400
     first = positions.observations[:, 3].flatten(1).all(1)
     expected = torch.tensor(results) * torch.where(first, 1, -1)
@@ -55,10 +54,49 @@ def test_a_position_of_each_game_has_the_result_for_the_player_to_move():
     assert {*stones.tolist()} == {*range(9)}
 
 
+@pytest.mark.parametrize("wanted", [3, 100])
+def test_several_positions_of_each_game_are_different_ones(wanted):
+    data = make(games_per_update=6, positions_per_game=wanted, capacity=500)
+    following(data, 1)
+    number = data.ring.size
+    assert number == (18 if wanted == 3 else data.env_steps), "all positions of short games"
+    positions = data._play(1, wanted, "games")[0].observations
+    assert len({each.numpy().tobytes() for each in positions}) == len(positions)
+    stones = 9 - positions[:, -1].flatten(1).sum(1)
+    assert stones.tolist() == sorted(stones.tolist()), "in the order of the game"
+
+
+def test_owners_are_those_of_the_end_for_the_player_to_move():
+    """All points belong to one side, where the other has no stone left; else stones decide."""
+    data = make("go(board_size=4,komi=0.5)")
+    positions, _, results = data._play(40, 2, "games")
+    areas = positions.owners.flatten(1).sum(1)
+    black = positions.observations[:, 44].flatten(1).all(1)
+    difference = areas * torch.where(black, 1, -1)
+    first = torch.tensor(results).repeat_interleave(2)
+    decided = first != 0
+    assert torch.equal((difference > 0.5)[decided], (first > 0)[decided])
+    assert not make()._play(2, 1, "games")[0].owners.any(), "points of other games have none"
+
+
+def test_owners_of_a_batch_are_turned_with_the_planes():
+    """The owner of a point is mostly the colour of its stone, however the board is turned."""
+    data = make("go(board_size=4,komi=0.5)", batch_size=400, games_per_update=20)
+    (batch,) = following(data, 1)
+    stones = batch.observations[:, 0].float() - batch.observations[:, 1].float()
+    many = stones.abs().flatten(1).sum(1) > 6
+    agree = (stones * batch.owners)[many].sum() / stones[many].abs().sum()
+    ring = data.ring.take(np.arange(data.ring.size))
+    whole = ring.observations[:, 0].float() - ring.observations[:, 1].float()
+    many = whole.abs().flatten(1).sum(1) > 6
+    expected = (whole * ring.owners)[many].sum() / whole[many].abs().sum()
+    assert agree == pytest.approx(float(expected), abs=0.05)
+
+
 def test_positions_come_after_the_random_moves():
-    positions, *_ = make(random_moves=4)._play(300, "games")
+    positions, *_ = make(random_moves=4)._play(300, 1, "games")
     stones = 9 - positions.observations[:, -1].flatten(1).sum(1)
-    never, often = make()._play(300, "games")[0], float((stones == 0).float().mean())
+    never, often = make()._play(300, 1, "games")[0], float((stones == 0).float().mean())
     at_start = 9 - never.observations[:, -1].flatten(1).sum(1)
     assert often < float((at_start == 0).float().mean()), "only games without them begin empty"
 
@@ -68,13 +106,22 @@ def test_the_ring_keeps_the_newest_positions_bit_for_bit():
     ring = PositionRing((3, 3, 3), 10)
     planes = torch.from_numpy(rng.random((27, 3, 3, 3)) < 0.5)
     outcomes = torch.arange(27.0)
+    owners = torch.from_numpy(rng.integers(-1, 2, (27, 3, 3)).astype(np.int8))
     for part in range(0, 27, 3):
-        ring.add(ScoredPositions(planes[part : part + 3], outcomes[part : part + 3]))
+        rows = slice(part, part + 3)
+        ring.add(ScoredPositions(planes[rows], outcomes[rows], owners[rows]))
         assert ring.size == min(10, part + 3)
     found = ring.take(np.arange(10))
     kept = found.outcomes.long()
     assert sorted(kept.tolist()) == [*range(17, 27)]
     assert torch.equal(found.observations, planes[kept])
+    assert torch.equal(found.owners, owners[kept])
+    other = PositionRing((3, 3, 3), 10)
+    other.load_state_dict(ring.state_dict())
+    assert same(other.take(np.arange(10)), found)
+    old = {name: each for name, each in ring.state_dict().items() if name != "owners"}
+    other.load_state_dict(old)  # of an earlier version
+    assert torch.equal(other.take(np.arange(10)).outcomes, found.outcomes)
 
 
 def test_a_training_draws_from_the_newest_games():
@@ -115,26 +162,12 @@ def test_batches_depend_on_seed_rank_and_update_and_resume():
         assert same(one, other)
 
 
-@pytest.mark.parametrize("k", range(8))
-def test_planes_turn_as_the_board_does(k):
-    game, rng = BoardGame("go(board_size=5)"), np.random.default_rng(k)
-    state = game.start()
-    for _ in range(12):
-        game.play(state, int(rng.choice(state.legal_actions()[:-1])))
-    positions = game.pack([state])
-    from rl_lightning.games.go import encode
-
-    other, _ = turn(positions, np.zeros(1, np.int64), 5, np.array([k]))
-    found = turn_planes(torch.from_numpy(encode(positions, 5)), np.array([k]))
-    assert np.array_equal(found.numpy(), encode(other, 5))
-
-
 def test_held_out_games_are_other_games_and_the_same_every_time():
     data = make("go(board_size=4,komi=0.5)", eval_positions=9, batch_size=4)
     first, again = [*data.val_dataloader()], [*data.val_dataloader()]
     assert [len(batch.outcomes) for batch in first] == [3, 3, 3]
     assert all(same(a, b) for a, b in zip(first, again, strict=True))
-    trained = {row.numpy().tobytes() for row in data._play(200, "games")[0].observations}
+    trained = {row.numpy().tobytes() for row in data._play(200, 1, "games")[0].observations}
     tested = data.held_out("test")
     assert not same(tested, data.held_out("validate"))
     held = [row.numpy().tobytes() for row in tested.observations]

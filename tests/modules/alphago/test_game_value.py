@@ -11,6 +11,8 @@ from rl_lightning.datamodules.alphago.self_play_positions import SelfPlayPositio
 from rl_lightning.experience import ScoredPositions
 from rl_lightning.games.board_game import BoardGame
 from rl_lightning.modules.alphago.game_value import GameValue
+from rl_lightning.runtime.checkpoints import check_checkpoint, load_weights
+from rl_lightning.runtime.errors import ConfigurationError
 from trainers import quiet
 
 CONFIG = Path(__file__).parents[3] / "configs" / "alphago" / "value.yaml"
@@ -25,7 +27,8 @@ class Fixed(torch.nn.Module):
 
 def batch_of(outcomes):
     planes = torch.zeros(len(outcomes), *BoardGame("tic_tac_toe").spec["observation_shape"])
-    return ScoredPositions(planes.bool(), torch.tensor(outcomes))
+    owners = torch.zeros(len(planes), *planes.shape[2:], dtype=torch.int8)
+    return ScoredPositions(planes.bool(), torch.tensor(outcomes), owners)
 
 
 def test_errors_are_those_of_the_results():
@@ -54,6 +57,52 @@ def test_the_loss_trains_the_value_network_alone():
     assert all(each.grad is None for each in module.policy.parameters())
     trained = [each for group in module.parameter_groups() for each in group["params"]]
     assert {id(each) for each in trained} == {id(each) for each in module.value.parameters()}
+
+
+GO = "go(board_size=4,komi=0.5)"
+
+
+def test_owners_add_their_cross_entropy_to_the_loss():
+    module = GameValue(BoardGame(GO).spec, 1, 2, ownership_weight=0.5)
+    module.trainer = quiet()
+    module.trainer._logger_connector = SimpleNamespace(should_update_logs=False)
+    planes = torch.rand(3, *BoardGame(GO).spec["observation_shape"]) < 0.5
+    owners = torch.tensor([1, -1, 0], dtype=torch.int8)[:, None, None].expand(3, 4, 4)
+    batch = ScoredPositions(planes, torch.tensor([1.0, -1.0, 0.0]), owners)
+    probabilities = module.owners(module.value.features_and_values(planes)[0]).sigmoid().squeeze(1)
+    expected = (module.value(planes) - batch.outcomes).square().mean()
+    entropies = [
+        -probabilities[0].log().mean(),
+        -(1 - probabilities[1]).log().mean(),
+        -(probabilities[2].log() + (1 - probabilities[2]).log()).mean() / 2,
+    ]
+    loss = module.training_step(batch)
+    assert loss.item() == pytest.approx((expected + 0.5 * sum(entropies) / 3).item(), rel=1e-5)
+    loss.backward()
+    trained = [each for group in module.parameter_groups() for each in group["params"]]
+    assert {id(each) for each in trained} >= {id(each) for each in module.owners.parameters()}
+    assert all(each.grad is not None for each in trained)
+
+
+def test_owners_are_those_of_go():
+    with pytest.raises(ConfigurationError, match="points of tic_tac_toe have no owner"):
+        GameValue(BoardGame("tic_tac_toe").spec, 1, 2, ownership_weight=1.0)
+
+
+def test_a_checkpoint_without_owners_is_loaded(tmp_path):
+    """Of an earlier version, or of a training without them."""
+    old = GameValue(BoardGame(GO).spec, 1, 2)
+    path = tmp_path / "old.ckpt"
+    hparams = {name: each for name, each in old.hparams.items() if name != "ownership_weight"}
+    saved = {"state_dict": old.state_dict(), "hyper_parameters": dict(hparams)}
+    torch.save({**saved, "pytorch-lightning_version": "2.6.0"}, path)
+    module = GameValue(BoardGame(GO).spec, 1, 2, ownership_weight=0.5)
+    check_checkpoint(path, module)
+    load_weights(path, module)
+    again = GameValue.load_from_checkpoint(path, ownership_weight=0.5)
+    for each in (module, again, GameValue.load_from_checkpoint(path)):
+        for one, other in zip(old.value.parameters(), each.value.parameters(), strict=True):
+            assert torch.equal(one, other)
 
 
 def test_values_of_random_games_of_tic_tac_toe_are_learned():

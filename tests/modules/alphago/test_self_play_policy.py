@@ -143,6 +143,8 @@ def test_results_of_matches_are_counted():
     module.on_test_epoch_end()
     assert logged == {
         "test/win_rate_against_perfect": pytest.approx(2 / 6),
+        "test/wins_against_perfect": 1,
+        "test/draws_against_perfect": 2,
         "test/losses_against_perfect": 3,
         "test/policy_mistakes": 2,
         "test/positions": 3,

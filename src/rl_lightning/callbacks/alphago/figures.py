@@ -56,10 +56,7 @@ def stones_before(game: BoardGame, record: RecordedGame, move: int) -> npt.NDArr
         if action < game.num_points:
             stones[action] = 1 if state.current_player() == 0 else -1
         game.play(state, action)
-    if game.is_go:
-        packed = game.pack([state])
-        stones = packed.stones[0] * (1 if packed.black[0] else -1)
-    return stones
+    return game.stones(state) if game.is_go else stones
 
 
 def _draw_board(

@@ -2,25 +2,49 @@
 
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TextIO, cast
 
 import torch
+from lightning import Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader, require_positive
+from rl_lightning.datamodules.source import (
+    Batches,
+    SourceDataModule,
+    WholeBatchLoader,
+    require_positive,
+)
 from rl_lightning.experience import PlaysBoardGames, RecordedGame
 from rl_lightning.games.board_game import BoardGame
 from rl_lightning.games.gtp import GtpEngine
+from rl_lightning.networks.board import read_policy
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.ranks import sum_over_ranks
 from rl_lightning.search.evaluators import uniform_evaluator
-from rl_lightning.search.matches import GameRecordings, MatchDataset
+from rl_lightning.search.matches import number_of_batches, play_matches
 from rl_lightning.search.players import Players
+from rl_lightning.search.tree_search import SearchOptions
 
 Opponent = Literal["start", "policy", "rollouts", "perfect", "gnugo"]
 # A game with more moves than this has too many positions for minimax.
 LONGEST_EXACT_GAME = 9
+
+
+class InPrecision(nn.Module):
+    """A network that computes in the precision of a Trainer."""
+
+    def __init__(self, network: nn.Module, trainer: Trainer) -> None:
+        super().__init__()
+        self.network = network
+        self._context = trainer.precision_plugin.forward_context
+
+    def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        """The output of the network."""
+        with self._context():
+            output: torch.Tensor = self.network(planes)
+        return output
 
 
 class BoardGamesDataModule(SourceDataModule):
@@ -44,11 +68,18 @@ class BoardGamesDataModule(SourceDataModule):
         num_simulations: Simulations of each move of the player; 0 is the policy alone.
         exploration: c of the search; 5 in the paper.
         rollout_share: λ of the search, the weight of random rollouts against the value network.
+        rollouts_per_leaf: Rollouts of each leaf, whose results are averaged.
+        leaves_per_batch: Leaves of one tree that the search evaluates together.
+        virtual_loss: Losses that the path to a leaf counts until the leaf is evaluated.
+        resign_below: The search resigns when the mean value of its move is smaller; -1 never does.
+        priors_checkpoint: A checkpoint whose policy network takes the place of the module's in
+            `test`, `predict` and `gtp`. The paper searches with the priors of the supervised policy
+            and with the value of games of the self-play policy.
         predict_games: Games that `predict` plays, over all ranks.
         predict_opponent: Opponent in `predict`: "self" or "gnugo", which moves first in every
             second game.
         gnugo_level: GNU Go's level, from 1 to 10.
-        seed: Seed of every random stream.
+        seed: Of every random stream.
 
     Raises:
         ConfigurationError: If an argument is out of range or the game cannot be used.
@@ -68,6 +99,11 @@ class BoardGamesDataModule(SourceDataModule):
         num_simulations: int = 0,
         exploration: float = 5.0,
         rollout_share: float = 0.0,
+        rollouts_per_leaf: int = 1,
+        leaves_per_batch: int = 8,
+        virtual_loss: int = 3,
+        resign_below: float = -1.0,
+        priors_checkpoint: str | None = None,
         predict_games: int = 2,
         predict_opponent: Literal["self", "gnugo"] = "self",
         gnugo_level: int = 1,
@@ -90,9 +126,18 @@ class BoardGamesDataModule(SourceDataModule):
         self.updates_per_epoch = updates_per_epoch
         self.eval_games = eval_games
         self.test_opponents = test_opponents
-        self.num_simulations = num_simulations
-        self.exploration = exploration
-        self.rollout_share = rollout_share
+        self.search: SearchOptions = {
+            "num_simulations": num_simulations,
+            "rollout_share": rollout_share,
+            "exploration": exploration,
+            "leaves_per_batch": leaves_per_batch,
+            "virtual_loss": virtual_loss,
+            "resign_below": resign_below,
+        }
+        self.rollouts_per_leaf = rollouts_per_leaf
+        self._priors: nn.Module | None = None
+        if priors_checkpoint is not None:
+            self._priors = read_policy(Path(priors_checkpoint), self.environment)
         self.predict_games = predict_games
         self.predict_opponent = predict_opponent
         self.gnugo_level = gnugo_level
@@ -104,7 +149,7 @@ class BoardGamesDataModule(SourceDataModule):
         if "gnugo" in (*test_opponents, predict_opponent):
             players.gnugo("check").close()
         if num_simulations:
-            players.search(uniform_evaluator(self.game), "check", rollout_share)
+            players.tree_search(uniform_evaluator(self.game), "check", self.search)
 
     def _check_opponents(self, names: Sequence[str]) -> None:
         for name in names:
@@ -113,7 +158,7 @@ class BoardGamesDataModule(SourceDataModule):
                     f"test_opponents of {type(self).__name__} has {name}: choose among "
                     f"{', '.join(self.opponents)}"
                 )
-            if name == "rollouts" and not self.num_simulations:
+            if name == "rollouts" and not self.search["num_simulations"]:
                 raise ConfigurationError(
                     "test_opponents has rollouts and num_simulations is 0: set num_simulations"
                 )
@@ -136,26 +181,38 @@ class BoardGamesDataModule(SourceDataModule):
 
     @property
     def players(self) -> Players:
-        """Makes players from the module's networks."""
-        return self._players(self.module.policy, self.module.value)
+        """Makes players from the networks of the module and of `priors_checkpoint`."""
+        policy = self.module.policy if self._priors is None else self._priors.to(self.device)
+        return self._players(policy, self.module.value)
 
     def _players(self, policy: nn.Module, value: nn.Module) -> Players:
         return Players(
             self.game,
-            policy,
-            value,
-            self.num_simulations,
-            self.exploration,
-            self.rollout_share,
+            self.in_precision(policy),
+            self.in_precision(value),
+            self.start_policy,
+            self.search,
+            self.rollouts_per_leaf,
             self.gnugo_level,
             self.seed,
             self.rank,
         )
 
-    def matches(self, stage: str, opponents: Sequence[str]) -> MatchDataset:
+    def in_precision(self, network: nn.Module) -> nn.Module:
+        """A network that computes in the Trainer's precision, as it does in the steps."""
+        return network if self.trainer is None else InPrecision(network, self.trainer)
+
+    def start_policy(self) -> nn.Module:
+        """The policy at the start of the run."""
+        return self.module.policy
+
+    def matches(self, stage: str, opponents: Sequence[str]) -> Batches[Any]:
         """This rank's games of a stage against opponents."""
         games = len(range(self.rank, self.eval_games, self.world_size))
-        return MatchDataset(self.players, stage, opponents, games)
+        return Batches(
+            number_of_batches(opponents),
+            lambda: play_matches(self.players, stage, opponents, games),
+        )
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The matches against `test_opponents`."""
@@ -164,7 +221,7 @@ class BoardGamesDataModule(SourceDataModule):
     def predict_dataloader(self) -> DataLoader[RecordedGame]:
         """Games of the player against itself or GNU Go."""
         numbers = range(self.rank, self.predict_games, self.world_size)
-        return WholeBatchLoader(GameRecordings(self.record_game, numbers))
+        return WholeBatchLoader(Batches(len(numbers), lambda: map(self.record_game, numbers)))
 
     def record_game(self, number: int) -> RecordedGame:
         """Record a game of the player against itself, or against GNU Go."""

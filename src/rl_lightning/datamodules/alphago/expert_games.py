@@ -1,14 +1,14 @@
 """Positions of recorded games of Go, for supervised learning of moves and results."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from rl_lightning.datamodules.source import (
+    Batches,
     SourceDataModule,
     WholeBatchLoader,
     batches_of_an_epoch,
@@ -19,7 +19,7 @@ from rl_lightning.games.board_game import BoardGame
 from rl_lightning.games.go import encode
 from rl_lightning.games.go_planes import GoPositions
 from rl_lightning.games.records import ExpertPositions, Record, join_positions, read_records, replay
-from rl_lightning.games.symmetries import turn
+from rl_lightning.games.symmetries import turn_actions, turn_planes
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.seeding import numpy_stream
 
@@ -150,14 +150,14 @@ class ExpertGamesDataModule(SourceDataModule):
         """
         source = self.splits[split]
         positions = GoPositions(*(column[rows] for column in source.positions))
+        planes = torch.from_numpy(encode(positions, self.board_size))
         actions = source.actions[rows]
         if turned:
             which = self.numpy_stream("symmetries").integers(8, size=len(rows))
-            positions, actions = turn(positions, actions, self.board_size, which)
+            planes = turn_planes(planes, which)
+            actions = turn_actions(actions, self.board_size, which)
         return LabelledPositions(
-            torch.from_numpy(encode(positions, self.board_size)),
-            torch.from_numpy(actions),
-            torch.from_numpy(source.outcomes[rows]),
+            planes, torch.from_numpy(actions), torch.from_numpy(source.outcomes[rows])
         )
 
     def next_batch(self) -> LabelledPositions:
@@ -174,37 +174,20 @@ class ExpertGamesDataModule(SourceDataModule):
 
     def val_dataloader(self) -> DataLoader[LabelledPositions]:
         """The positions of the validation games."""
-        return WholeBatchLoader(HeldOutPositions(self, "validate"))
+        return self._held_out("validate")
 
     def test_dataloader(self) -> DataLoader[LabelledPositions]:
         """The positions of the test games."""
-        return WholeBatchLoader(HeldOutPositions(self, "test"))
+        return self._held_out("test")
 
     def predict_dataloader(self) -> DataLoader[LabelledPositions]:
         """The positions of the test games."""
         return self.test_dataloader()
 
-
-class HeldOutPositions(IterableDataset[LabelledPositions]):
-    """This rank's share of the positions of one split, in batches, as many as on every rank.
-
-    Args:
-        data: The datamodule.
-        split: "validate" or "test".
-    """
-
-    def __init__(self, data: ExpertGamesDataModule, split: str) -> None:
-        self.data = data
-        self.split = split
-
-    def __len__(self) -> int:
-        """Number of batches."""
-        total = len(self.data.splits[self.split].actions)
-        return batches_of_an_epoch(total, self.data.batch_size, self.data.world_size)
-
-    def __iter__(self) -> Iterator[LabelledPositions]:
-        """Yield the positions in the order of the games."""
-        total = len(self.data.splits[self.split].actions)
-        mine = np.arange(total)[self.data.rank :: self.data.world_size]
-        for rows in np.array_split(mine, len(self)):
-            yield self.data.batch(self.split, rows)
+    def _held_out(self, split: str) -> DataLoader[LabelledPositions]:
+        """This rank's share of the positions of a split, in the order of the games."""
+        total = len(self.splits[split].actions)
+        mine = np.arange(total)[self.rank :: self.world_size]
+        number = batches_of_an_epoch(total, self.batch_size, self.world_size)
+        parts = np.array_split(mine, number)
+        return WholeBatchLoader(Batches(number, lambda: (self.batch(split, r) for r in parts)))

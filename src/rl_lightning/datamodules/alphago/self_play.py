@@ -1,7 +1,6 @@
 """Games of the policy against earlier versions of it."""
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from rl_lightning.experience import SelfPlayGames
 from rl_lightning.games.matches import play_match, random_openings
 from rl_lightning.games.network_player import Moves, network_player, sort_by_game
 from rl_lightning.runtime.errors import ConfigurationError
-from rl_lightning.search.matches import MatchDataset
 
 Weights = dict[str, Tensor]
 
@@ -73,19 +71,19 @@ class SelfPlayDataModule(BoardGamesDataModule):
         self.updates_per_snapshot = updates_per_snapshot
         self.pool_size = pool_size
         self.pool: list[Weights] = []
-        self._opponent: nn.Module | None = None
 
     def next_batch(self) -> SelfPlayGames:
         """Play games of the current policy against a drawn opponent."""
         if self.updates % self.updates_per_snapshot == 0:
             self._add_snapshot()
         drawn = int(self.numpy_stream("opponent").integers(len(self.pool)))
-        opponent, device = self._with_weights(self.pool[drawn]), self.device
+        device, policy = self.device, self.in_precision(self.module.policy)
+        opponent = self.in_precision(self.copy_of_policy(self.pool[drawn]))
         moves = Moves()
         generators = (self.torch_stream(name, device) for name in ("policy", "opponent's moves"))
         match = play_match(
             self.game,
-            network_player(self.game, self.module.policy, next(generators), device, moves),
+            network_player(self.game, policy, next(generators), device, moves),
             network_player(self.game, opponent, next(generators), device),
             self.games_per_update,
             random_openings(
@@ -111,19 +109,6 @@ class SelfPlayDataModule(BoardGamesDataModule):
         if len(self.pool) > self.pool_size:
             del self.pool[min(1, self.pool_size - 1)]
 
-    def _with_weights(self, weights: Weights) -> nn.Module:
-        if self._opponent is None:
-            self._opponent = self.copy_of_policy(weights)
-        else:
-            self._opponent.load_state_dict(weights)
-        return self._opponent
-
-    def matches(self, stage: str, opponents: Sequence[str]) -> MatchDataset:
-        """This rank's games of a stage against opponents."""
-        found = super().matches(stage, opponents)
-        found.start_policy = self.start_policy
-        return found
-
     def copy_of_policy(self, weights: Weights) -> nn.Module:
         """A network like the module's policy, with other weights."""
         network = copy.deepcopy(self.module.policy)
@@ -133,16 +118,11 @@ class SelfPlayDataModule(BoardGamesDataModule):
     def start_policy(self) -> nn.Module:
         """The policy at the start of the run, or the current one if none has been trained."""
         weights = self.pool[0] if self.pool else self.module.policy.state_dict()
-        return self.copy_of_policy(weights)
+        return self.in_precision(self.copy_of_policy(weights))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """A match against the policy at the start of the run."""
         return WholeBatchLoader(self.matches("validate", ("start",)))
-
-    def teardown(self, stage: str) -> None:
-        """Remove the network of the opponent."""
-        super().teardown(stage)
-        self._opponent = None
 
     def state_dict(self) -> dict[str, Any]:
         """The counts and the pool, for a checkpoint."""

@@ -1,4 +1,4 @@
-"""One position of each game of the policy against itself, for the value network."""
+"""Positions of games of the policy against itself, for the value network."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from rl_lightning.datamodules.alphago.board_games import BoardGamesDataModule
 from rl_lightning.datamodules.source import (
+    Batches,
     WholeBatchLoader,
     batches_of_an_epoch,
     require_positive,
 )
-from rl_lightning.experience import CheckedMoves, MatchResults, ScoredPositions
+from rl_lightning.experience import ScoredPositions
+from rl_lightning.games.board_game import State
 from rl_lightning.games.matches import play_match, random_openings
 from rl_lightning.games.network_player import network_player
 from rl_lightning.games.symmetries import turn_planes
@@ -24,13 +26,11 @@ from rl_lightning.runtime.seeding import numpy_stream, torch_stream
 
 
 class SelfPlayPositionsDataModule(BoardGamesDataModule):
-    """Plays games of the module's policy against itself, and keeps one position of each.
+    """Plays games of the module's policy against itself, and keeps some positions of each.
 
-    Successive positions of a game are similar and have the same result, so a value network that
-    learns from whole games remembers them (Silver et al. 2016, methods). The position is drawn from
-    all positions of the game. Each update plays new games and adds their positions to a ring. Its
-    batch is drawn from the ring with equal probability. The ring is in the checkpoint. Positions of
-    Go are turned by a random symmetry of the board.
+    The positions are drawn from all positions of the game. Each update plays new games and adds
+    their positions to a ring. Its batch is drawn from the ring with equal probability. The ring is
+    in the checkpoint. Positions of Go are turned by a random symmetry of the board.
 
     Validation and test use one position of each of their own games.
 
@@ -38,7 +38,10 @@ class SelfPlayPositionsDataModule(BoardGamesDataModule):
         game: OpenSpiel's name of the game, with parameters.
         games_per_update: New games of an update, on each rank.
         random_moves: Each game begins with a number of random moves, drawn from 0 to this one. The
-            position is drawn from those after them.
+            positions are drawn from those after them.
+        positions_per_game: Positions of each training game; of a shorter game all. The paper takes
+            one, because positions of a game have the same result, and it has 30 million games.
+            With few games more positions lower the error.
         batch_size: Positions of a batch, on each rank.
         capacity: Positions that the ring keeps, on each rank.
         eval_positions: Positions of validation and of test, over all ranks.
@@ -55,6 +58,7 @@ class SelfPlayPositionsDataModule(BoardGamesDataModule):
         game: str = "go(board_size=9,komi=7.5)",
         games_per_update: int = 32,
         random_moves: int = 0,
+        positions_per_game: int = 1,
         batch_size: int = 256,
         capacity: int = 100_000,
         eval_positions: int = 1_000,
@@ -63,10 +67,12 @@ class SelfPlayPositionsDataModule(BoardGamesDataModule):
         super().__init__(game, games_per_update, random_moves, **game_options)
         self.save_hyperparameters()
         require_positive(
+            positions_per_game=positions_per_game,
             batch_size=batch_size,
             capacity=capacity,
             eval_positions=eval_positions,
         )
+        self.positions_per_game = positions_per_game
         self.batch_size = batch_size
         self.eval_positions = eval_positions
         self.ring = PositionRing(self.environment["observation_shape"], capacity)
@@ -74,61 +80,93 @@ class SelfPlayPositionsDataModule(BoardGamesDataModule):
 
     def next_batch(self) -> ScoredPositions:
         """Play new games, and draw a batch from the positions of all games."""
-        new, lengths, outcomes = self._play(self.games_per_update, "games", self.updates)
+        new, lengths, outcomes = self._play(
+            self.games_per_update, self.positions_per_game, "games", self.updates
+        )
         self.env_steps += sum(lengths)
         self.last_games = (len(lengths), sum(outcomes), sum(lengths))
         self.ring.add(new)
         rng = self.numpy_stream("positions")
         batch = self.ring.take(rng.integers(self.ring.size, size=self.batch_size))
-        observations = batch.observations
         if self.game.is_go:
-            observations = turn_planes(observations, rng.integers(8, size=self.batch_size))
-        return ScoredPositions(observations.to(self.device), batch.outcomes.to(self.device))
+            which = rng.integers(8, size=self.batch_size)
+            owners = turn_planes(batch.owners[:, None], which).squeeze(1)
+            batch = ScoredPositions(turn_planes(batch.observations, which), batch.outcomes, owners)
+        return ScoredPositions(*(column.to(self.device) for column in batch))
 
     def _play(
-        self, number: int, stream: str, update: int = 0
+        self, number: int, positions_per_game: int, stream: str, update: int = 0
     ) -> tuple[ScoredPositions, list[int], list[float]]:
         """Play games with the random streams of an update.
 
         Returns:
-            One position of each game, the number of its moves, and its result for the first player.
+            Positions of each game, the number of its moves, and its result for the first player.
         """
         rng = numpy_stream(self.seed, rank=self.rank, update=update, stream=stream)
         generator = torch_stream(
             self.seed, rank=self.rank, update=update, stream=stream, device=self.device
         )
-        player = network_player(self.game, self.module.policy, generator, self.device)
+        policy = self.in_precision(self.module.policy)
+        player = network_player(self.game, policy, generator, self.device)
         starts = random_openings(self.game, number, self.random_moves, rng)
         opening = [len(state.history()) for state in starts]
         states = play_match(self.game, player, player, number, starts).states
-        chosen, results = [], []
-        for state, first in zip(states, opening, strict=True):
-            moves = state.history()
-            position = self.game.start()
-            for move in moves[: rng.integers(first, len(moves))]:
-                position.apply_action(move)
-            chosen.append(position)
-            results.append(self.game.outcome(state, position.current_player()))
-        positions = ScoredPositions(
-            torch.from_numpy(self.game.observe(chosen)), torch.tensor(results, dtype=torch.float32)
-        )
         lengths = [len(state.history()) - o for state, o in zip(states, opening, strict=True)]
+        drawn = [
+            first + rng.permutation(length)[:positions_per_game]
+            for first, length in zip(opening, lengths, strict=True)
+        ]
+        positions = self._scored(states, drawn)
         return positions, lengths, [self.game.outcome(state, 0) for state in states]
+
+    def _scored(self, states: list[State], drawn: list[npt.NDArray[np.int64]]) -> ScoredPositions:
+        """Positions of finished games, before the moves with the drawn numbers."""
+        chosen, players, outcomes, owners = [], [], [], []
+        for state, numbers in zip(states, drawn, strict=True):
+            position, wanted = self.game.start(), {*numbers.tolist()}
+            of_first = self.game.owners(state)
+            for number, move in enumerate(state.history()):
+                if number in wanted:
+                    player = position.current_player()
+                    chosen.append(position.clone())
+                    outcomes.append(self.game.outcome(state, player))
+                    owners.append(of_first)
+                    players.append(player)
+                position.apply_action(move)
+        signs = np.where(np.array(players) == 0, 1, -1).astype(np.int8)
+        return ScoredPositions(
+            torch.from_numpy(self.game.observe(chosen)),
+            torch.tensor(outcomes, dtype=torch.float32),
+            torch.from_numpy(np.stack(owners) * signs[:, None, None]),
+        )
 
     def held_out(self, stage: str) -> ScoredPositions:
         """The positions of this rank for "validate" or "test", whose games are played once."""
         if stage not in self._held_out:
             number = len(range(self.rank, self.eval_positions, self.world_size))
-            self._held_out[stage] = self._play(number, f"games of {stage}")[0]
+            self._held_out[stage] = self._play(number, 1, f"games of {stage}")[0]
         return self._held_out[stage]
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The positions of the validation games."""
-        return WholeBatchLoader(HeldOutGames(self, "validate"))
+        return self._evaluation("validate", ())
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The positions of the test games, and the matches against `test_opponents`."""
-        return WholeBatchLoader(HeldOutGames(self, "test", (*self.test_opponents,)))
+        return self._evaluation("test", (*self.test_opponents,))
+
+    def _evaluation(self, stage: str, opponents: tuple[str, ...]) -> DataLoader[Any]:
+        """This rank's positions of one stage in batches, and matches after them."""
+        number = batches_of_an_epoch(self.eval_positions, self.batch_size, self.world_size)
+        matches = self.matches(stage, opponents)
+
+        def batches() -> Iterator[Any]:
+            whole = self.held_out(stage)
+            for part in zip(*(column.tensor_split(number) for column in whole), strict=True):
+                yield ScoredPositions(*part)
+            yield from matches
+
+        return WholeBatchLoader(Batches(number + len(matches), batches))
 
     def teardown(self, stage: str) -> None:
         """Discard the held-out positions, because another policy would play other games."""
@@ -157,40 +195,11 @@ class SelfPlayPositionsDataModule(BoardGamesDataModule):
         self.ring.load_state_dict(rings[self.rank])
 
 
-class HeldOutGames(IterableDataset[ScoredPositions | MatchResults | CheckedMoves]):
-    """This rank's positions of one stage in batches, and matches after them.
-
-    Args:
-        data: The datamodule.
-        stage: "validate" or "test".
-        opponents: Opponents in the matches.
-    """
-
-    def __init__(
-        self, data: SelfPlayPositionsDataModule, stage: str, opponents: tuple[str, ...] = ()
-    ) -> None:
-        self.data = data
-        self.stage = stage
-        self.matches = data.matches(stage, opponents)
-        self.batches = batches_of_an_epoch(data.eval_positions, data.batch_size, data.world_size)
-
-    def __len__(self) -> int:
-        """Number of batches, equal on every rank."""
-        return self.batches + len(self.matches)
-
-    def __iter__(self) -> Iterator[ScoredPositions | MatchResults | CheckedMoves]:
-        """Yield the positions, and then the results of the matches."""
-        whole = self.data.held_out(self.stage)
-        for part in zip(*(each.tensor_split(self.batches) for each in whole), strict=True):
-            yield ScoredPositions(*part)
-        yield from self.matches
-
-
 class PositionRing:
     """The newest positions. Their planes are stored as bits.
 
     Args:
-        shape: Shape of an observation, (C, H, W).
+        shape: Of an observation, (C, H, W).
         capacity: Number of positions.
     """
 
@@ -199,8 +208,11 @@ class PositionRing:
         self.capacity = capacity
         self.added = 0
         bits = int(np.prod(self.shape))
-        self._bits = np.zeros((capacity, -(-bits // 8)), np.uint8)
-        self._outcomes = np.zeros(capacity, np.float32)
+        self._columns: dict[str, npt.NDArray[Any]] = {
+            "bits": np.zeros((capacity, -(-bits // 8)), np.uint8),
+            "outcomes": np.zeros(capacity, np.float32),
+            "owners": np.zeros((capacity, *self.shape[1:]), np.int8),
+        }
 
     @property
     def size(self) -> int:
@@ -211,27 +223,29 @@ class PositionRing:
         """Add positions in place of the oldest ones."""
         number = len(positions.outcomes)
         rows = np.arange(self.added, self.added + number) % self.capacity
-        self._bits[rows] = np.packbits(positions.observations.numpy().reshape(number, -1), axis=1)
-        self._outcomes[rows] = positions.outcomes.numpy()
+        planes = positions.observations.numpy().reshape(number, -1)
+        self._columns["bits"][rows] = np.packbits(planes, axis=1)
+        self._columns["outcomes"][rows] = positions.outcomes.numpy()
+        self._columns["owners"][rows] = positions.owners.numpy()
         self.added += number
 
     def take(self, rows: npt.NDArray[np.int64]) -> ScoredPositions:
         """The positions in these rows."""
-        bits = np.unpackbits(self._bits[rows], axis=1, count=int(np.prod(self.shape)))
-        planes = bits.reshape(len(rows), *self.shape).astype(np.bool_)
-        return ScoredPositions(torch.from_numpy(planes), torch.from_numpy(self._outcomes[rows]))
+        bits, outcomes, owners = (column[rows] for column in self._columns.values())
+        planes = np.unpackbits(bits, axis=1, count=int(np.prod(self.shape)))
+        observations = planes.reshape(len(rows), *self.shape).astype(np.bool_)
+        return ScoredPositions(*map(torch.from_numpy, (observations, outcomes, owners)))
 
     def state_dict(self) -> dict[str, Any]:
         """The positions, for a checkpoint."""
-        return {
-            "capacity": self.capacity,
-            "added": self.added,
-            "bits": torch.from_numpy(self._bits[: self.size].copy()),
-            "outcomes": torch.from_numpy(self._outcomes[: self.size].copy()),
+        columns = {
+            name: torch.from_numpy(column[: self.size].copy())
+            for name, column in self._columns.items()
         }
+        return {"capacity": self.capacity, "added": self.added, **columns}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the positions from a checkpoint.
+        """Restore the positions from a checkpoint. Those of earlier versions have no owners.
 
         Raises:
             ConfigurationError: If the ring of the checkpoint has another capacity.
@@ -242,5 +256,5 @@ class PositionRing:
                 "use the same capacity"
             )
         self.added = state["added"]
-        self._bits[: self.size] = state["bits"].numpy()
-        self._outcomes[: self.size] = state["outcomes"].numpy()
+        for name in self._columns.keys() & state.keys():
+            self._columns[name][: self.size] = state[name].numpy()

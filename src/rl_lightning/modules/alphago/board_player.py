@@ -21,8 +21,8 @@ from rl_lightning.runtime.ranks import sum_over_ranks
 class BoardPlayer(Learner):
     """A module with the networks of AlphaGo, which counts the results of matches.
 
-    `win_rate_against_<opponent>` is the part of games that the player wins, with a draw as half of
-    a win.
+    `wins_against_<opponent>`, `draws_…` and `losses_…` are numbers of games, and `win_rate_…` is
+    the part of games that the player wins, with a draw as half of a win.
 
     Args:
         environment: Spec of the game, from the datamodule.
@@ -49,7 +49,7 @@ class BoardPlayer(Learner):
         self.environment = environment
         self.example_input_array = example_observations(environment)
         self.policy: nn.Module = BoardPolicy(environment, num_layers, num_filters)
-        self.value: nn.Module = BoardValue(environment, num_layers, num_filters)
+        self.value = BoardValue(environment, num_layers, num_filters)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         # By opponent: wins, draws and losses of this rank.
@@ -102,10 +102,10 @@ class BoardPlayer(Learner):
     def _log_counts(self, stage: str) -> None:
         metrics: dict[str, Tensor] = {}
         for name, counts in self._results.items():
-            wins, draws, losses = sum_over_ranks(counts)
-            rate = (wins + draws / 2) / (wins + draws + losses)
+            totals = dict(zip(("wins", "draws", "losses"), sum_over_ranks(counts), strict=True))
+            rate = (totals["wins"] + totals["draws"] / 2) / sum(totals.values())
             metrics[f"{stage}/win_rate_against_{name}"] = rate
-            metrics[f"{stage}/losses_against_{name}"] = losses
+            metrics |= {f"{stage}/{each}_against_{name}": sum_ for each, sum_ in totals.items()}
         mistakes, positions = sum_over_ranks(self._mistakes)
         if positions:
             metrics |= {f"{stage}/policy_mistakes": mistakes, f"{stage}/positions": positions}

@@ -6,11 +6,10 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
 from rl_lightning.experience import EnvironmentSpec, LabelledPositions, example_observations
 from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.modules.alphago.stage_means import StageMeans
 from rl_lightning.modules.learner import Learner
 from rl_lightning.networks.board import BoardPolicy
 
@@ -57,9 +56,7 @@ class SupervisedPolicy(Learner):
         self.positions_seen: Tensor
         # An integer, because the precision of the run does not cast integers.
         self.register_buffer("positions_seen", torch.zeros((), dtype=torch.int64))
-        self.val_metrics = _accuracies(environment, "val/")
-        self.test_metrics = _accuracies(environment, "test/")
-        self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
+        self.means = StageMeans("top1", "top5", "loss")
 
     def forward(self, observations: Tensor) -> Tensor:
         """Planes [B, C, H, W] to logits [B, A], -inf for illegal moves."""
@@ -79,19 +76,19 @@ class SupervisedPolicy(Learner):
 
     def validation_step(self, batch: LabelledPositions, batch_idx: int) -> None:
         """Count the expert's moves among the most probable ones."""
-        self._count(batch, self.val_metrics, self.val_loss)
+        self._count(batch, "val")
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/top1`, `val/top5` and `val/loss`."""
-        self._log_counts(self.val_metrics, self.val_loss, "val/loss")
+        self._log_means("val")
 
     def test_step(self, batch: LabelledPositions, batch_idx: int) -> None:
         """Count the expert's moves among the most probable ones."""
-        self._count(batch, self.test_metrics, self.test_loss)
+        self._count(batch, "test")
 
     def on_test_epoch_end(self) -> None:
         """Log `test/top1`, `test/top5` and `test/loss`."""
-        self._log_counts(self.test_metrics, self.test_loss, "test/loss")
+        self._log_means("test")
 
     def predict_step(self, batch: LabelledPositions, batch_idx: int) -> Tensor:
         """The probabilities of the moves [B, A]."""
@@ -103,26 +100,13 @@ class SupervisedPolicy(Learner):
         optimizer = self.optimizer(self.policy.parameters())
         return self.with_schedule(optimizer, self.lr_scheduler)
 
-    def _count(self, batch: LabelledPositions, metrics: MetricCollection, loss: MeanMetric) -> None:
+    def _count(self, batch: LabelledPositions, stage: str) -> None:
         logits = self(batch.observations).float()
-        metrics.update(logits, batch.actions)
-        loss.update(F.cross_entropy(logits, batch.actions, reduction="none"))
+        ranked = logits.topk(min(5, logits.shape[1])).indices == batch.actions[:, None]
+        loss = F.cross_entropy(logits, batch.actions, reduction="none")
+        top1, top5 = ranked[:, 0].float(), ranked.any(1).float()
+        self.means.update(stage, top1=top1, top5=top5, loss=loss)
 
-    def _log_counts(self, metrics: MetricCollection, loss: MeanMetric, name: str) -> None:
-        # torchmetrics sums the counts of all ranks before it divides.
-        values = {**metrics.compute(), name: loss.compute(), "step": self.positions_seen.double()}
-        self.log_dict(values, sync_dist=True)
-        metrics.reset()
-        loss.reset()
-
-
-def _accuracies(environment: EnvironmentSpec, prefix: str) -> MetricCollection:
-    num_actions = environment["num_actions"] or 0
-    return MetricCollection(
-        {
-            f"top{k}": MulticlassAccuracy(num_actions, top_k=min(k, num_actions), average="micro")
-            for k in (1, 5)
-        },
-        prefix=prefix,
-        compute_groups=False,
-    )
+    def _log_means(self, stage: str) -> None:
+        step = {"step": self.positions_seen.double()}
+        self.log_dict({**self.means.compute(stage), **step}, sync_dist=True)
