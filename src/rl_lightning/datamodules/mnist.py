@@ -5,9 +5,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
-from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader, batches_of_an_epoch
+from rl_lightning.datamodules.source import (
+    Batches,
+    SourceDataModule,
+    WholeBatchLoader,
+    batches_of_an_epoch,
+)
 from rl_lightning.experience import LabelledImages
 from rl_lightning.images.clutter import add_clutter, place, shift
 from rl_lightning.runtime.errors import ConfigurationError, one_line
@@ -16,39 +21,6 @@ from rl_lightning.runtime.seeding import torch_stream
 DIGIT_SIZE = 28
 # The validation and test images do not depend on the run's seed, so that runs can be compared.
 EVALUATION_SEED = 0
-
-
-class EvaluationImages(IterableDataset[LabelledImages]):
-    """This rank's share of the images of one split, in batches.
-
-    Every rank yields the same number of batches.
-
-    Args:
-        images: [D, H, W] uint8.
-        labels: [D] int64.
-        batch_size: The largest number of images in a batch, on each rank.
-        rank: Global rank of this process.
-        world_size: Number of processes.
-    """
-
-    def __init__(
-        self, images: Tensor, labels: Tensor, batch_size: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.images = images
-        self.labels = labels
-        self.rank = rank
-        self.world_size = world_size
-        self.num_batches = batches_of_an_epoch(len(images), batch_size, world_size)
-
-    def __len__(self) -> int:
-        """Number of batches."""
-        return self.num_batches
-
-    def __iter__(self) -> Iterator[LabelledImages]:
-        """Yield the images in their stored order."""
-        mine = torch.arange(len(self.images))[self.rank :: self.world_size]
-        for batch in mine.tensor_split(self.num_batches):
-            yield LabelledImages(as_images(self.images[batch]), self.labels[batch])
 
 
 def as_images(digits: Tensor) -> Tensor:
@@ -209,10 +181,16 @@ class MNISTDataModule(SourceDataModule):
         return self._batches("test")
 
     def _batches(self, split: str) -> DataLoader[LabelledImages]:
+        """This rank's share of the images of a split, with as many batches as every other rank."""
         images, labels = self.splits[split]
-        return WholeBatchLoader(
-            EvaluationImages(images, labels, self.batch_size, self.rank, self.world_size)
-        )
+        mine = torch.arange(len(images))[self.rank :: self.world_size]
+        number = batches_of_an_epoch(len(images), self.batch_size, self.world_size)
+
+        def make() -> Iterator[LabelledImages]:
+            for batch in mine.tensor_split(number):
+                yield LabelledImages(as_images(images[batch]), labels[batch])
+
+        return WholeBatchLoader(Batches(make, number))
 
 
 def load_mnist(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:

@@ -15,10 +15,14 @@ from rl_lightning.runtime.errors import ConfigurationError
 NetworkName = Literal["mlp", "atari_2013", "nature"]
 Activation = Literal["relu", "tanh"]
 
-SMALLEST_IMAGE = 36  # pixels per side that the three convolutions of the Nature network need
+
+class Body(nn.Sequential):
+    """Computes features [B, features] from observations."""
+
+    features: int
 
 
-class MLP(nn.Sequential):
+class MLP(Body):
     """Fully connected layers with an activation after each: [B, *shape] → [B, features].
 
     Args:
@@ -46,47 +50,6 @@ class MLP(nn.Sequential):
             layers += [nn.Linear(fan_in, fan_out), nn.Tanh() if activation == "tanh" else nn.ReLU()]
         super().__init__(*layers)
         self.features = sizes[-1]
-
-
-class AtariNetwork2013(nn.Sequential):
-    """The convolutional body of Mnih et al. 2013: images → [B, 256]."""
-
-    def __init__(self, observation_shape: Sequence[int]) -> None:
-        images = Images("atari_2013", observation_shape)
-        super().__init__(
-            images,
-            nn.Conv2d(images.channels, 16, kernel_size=8, stride=4),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, kernel_size=4, stride=2),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(32 * images.pixels_after((8, 4), (4, 2)), 256),
-            nn.ReLU(),
-        )
-        self.features = 256
-
-
-class NatureNetwork(nn.Sequential):
-    """The convolutional body of Mnih et al. 2015: images → [B, 512]."""
-
-    def __init__(self, observation_shape: Sequence[int]) -> None:
-        images = Images("nature", observation_shape)
-        super().__init__(
-            images,
-            nn.Conv2d(images.channels, 32, kernel_size=8, stride=4),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, kernel_size=4, stride=2),
-            nn.ReLU(),
-            nn.Conv2d(64, 64, kernel_size=3, stride=1),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(64 * images.pixels_after((8, 4), (4, 2), (3, 1)), 512),
-            nn.ReLU(),
-        )
-        self.features = 512
-
-
-Body = MLP | AtariNetwork2013 | NatureNetwork
 
 
 class Cast(nn.Module):
@@ -132,53 +95,6 @@ class OneHot(Cast):
         return super().forward(functional.one_hot(observations.long(), self.number))
 
 
-class Images(Cast):
-    """Images [B, C, H, W] or [B, H, W, C] of any dtype → [B, C, H, W] float.
-
-    The result has the memory format `channels_last`, with which convolutions on the CPU take two
-    thirds of the time.
-
-    Args:
-        network: Name of the network, for error messages.
-        observation_shape: (C, H, W), (H, W, C), or (H, W) for images with one channel.
-
-    Raises:
-        ConfigurationError: If the observations are not images of at least 36 × 36 pixels.
-    """
-
-    def __init__(self, network: str, observation_shape: Sequence[int]) -> None:
-        super().__init__()
-        shape = tuple(observation_shape)
-        if len(shape) not in (2, 3) or sorted(shape)[-2] < SMALLEST_IMAGE:
-            raise ConfigurationError(_no_images(network, shape))
-        self.one_channel = len(shape) == 2
-        # Gymnasium's images have their channels last, and stacks of frames have them first.
-        self.channels_last = len(shape) == 3 and shape[2] == min(shape) and shape[0] != min(shape)
-        if self.one_channel:
-            shape = (1, *shape)
-        self.channels, self.height, self.width = (
-            (shape[2], shape[0], shape[1]) if self.channels_last else shape
-        )
-        if min(self.height, self.width) < SMALLEST_IMAGE:
-            raise ConfigurationError(_no_images(network, tuple(observation_shape)))
-
-    def pixels_after(self, *layers: tuple[int, int]) -> int:
-        """Pixels of an image after convolutions with the given (kernel_size, stride)."""
-        height, width = self.height, self.width
-        for kernel_size, stride in layers:
-            height = (height - kernel_size) // stride + 1
-            width = (width - kernel_size) // stride + 1
-        return height * width
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Move the channels to dimension 1, convert and scale."""
-        if self.one_channel:
-            images = images.unsqueeze(1)
-        if self.channels_last:
-            images = images.movedim(-1, 1)
-        return super().forward(images).contiguous(memory_format=torch.channels_last)
-
-
 class FullPrecisionLinear(nn.Linear):
     """A linear layer without autocast.
 
@@ -194,13 +110,6 @@ class FullPrecisionLinear(nn.Linear):
             return super().forward(features.to(self.weight.dtype))
 
 
-def _no_images(network: str, shape: tuple[int, ...]) -> str:
-    return (
-        f"network {network} needs images of at least {SMALLEST_IMAGE} x {SMALLEST_IMAGE} pixels, "
-        f"and the observations have shape {shape}: use network mlp"
-    )
-
-
 def make_body(
     environment: EnvironmentSpec,
     network: NetworkName,
@@ -213,11 +122,11 @@ def make_body(
         ConfigurationError: If the network does not fit the observations.
     """
     shape = environment["observation_shape"]
-    if network == "atari_2013":
-        return AtariNetwork2013(shape)
-    if network == "nature":
-        return NatureNetwork(shape)
-    return MLP(shape, hidden_sizes, activation, environment["num_observations"])
+    if network == "mlp":
+        return MLP(shape, hidden_sizes, activation, environment["num_observations"])
+    from rl_lightning.networks.atari import AtariNetwork
+
+    return AtariNetwork(network, shape)
 
 
 def initialise_orthogonally(module: nn.Module, gain: float = math.sqrt(2)) -> None:
