@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from rl_lightning.networks.atari import Images
 from rl_lightning.networks.bodies import (
     MLP,
     Cast,
     Flatten,
     FullPrecisionLinear,
+    Images,
     OneHot,
     initialise_orthogonally,
     make_body,

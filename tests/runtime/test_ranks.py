@@ -14,9 +14,9 @@ from rl_lightning.experience import Rollout, Transitions
 from rl_lightning.functional.maximum_entropy import squashed_log_probs
 from rl_lightning.functional.returns import masked_moments, standardised
 from rl_lightning.interaction.collector import Collector
-from rl_lightning.interaction.episode_statistics import EpisodeStatistics
 from rl_lightning.interaction.evaluation import evaluate
 from rl_lightning.modules import A2C, DQN, SAC, RecurrentAttentionModel, Reinforce
+from rl_lightning.modules.agent import EpisodeStatistics
 from rl_lightning.networks.normalisation import RunningStatistics, standardised_over_ranks
 from rl_lightning.networks.recurrent_attention import RAMNetworkOptions
 from rl_lightning.replay.priorities import Priorities

@@ -12,7 +12,8 @@ from rl_lightning.datamodules.source import (
     WholeBatchLoader,
     require_positive,
 )
-from rl_lightning.environments.making import EnvironmentMaker, Envs
+from rl_lightning.environments.making import EnvironmentMaker
+from rl_lightning.environments.stepping import Envs
 from rl_lightning.experience import EnvironmentSpec, Episodes, Policy, RecordedEpisode
 from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError

@@ -90,7 +90,8 @@ class RolloutDataModule(OnlineDataModule):
         assert rollout is not None
         self._rollout = rollout if use + 1 < self.updates_per_rollout else None
         if self.minibatches > 1:
-            rollout = _of_copies(rollout, self._copies(use % self.minibatches))
+            copies = self._copies(use % self.minibatches)
+            rollout = rollout.each(lambda column: column[:, copies])
         return rollout._replace(is_last_use=use >= (self.passes - 1) * self.minibatches)
 
     def _copies(self, minibatch: int) -> Tensor:
@@ -129,10 +130,3 @@ class RolloutDataModule(OnlineDataModule):
                 "rollout: use the same ones"
             )
         self._rollout = None if saved is None else Rollout(*saved)
-
-
-def _of_copies(rollout: Rollout, copies: Tensor) -> Rollout:
-    """The steps of some environment copies."""
-    columns = (column[:, copies] for column in rollout[:6])
-    extras = {name: values[:, copies] for name, values in rollout.extras.items()}
-    return Rollout._make([*columns, extras, rollout.is_last_use])

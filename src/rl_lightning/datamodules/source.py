@@ -9,7 +9,6 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
 
-from rl_lightning.compatibility.pairs import check_pair
 from rl_lightning.runtime.constructors import CheckedConstructor, require_range
 from rl_lightning.runtime.seeding import numpy_stream, stream_seed, torch_stream
 
@@ -69,6 +68,8 @@ class SourceDataModule(CheckedConstructor, LightningDataModule):
             return
         module = self.trainer.lightning_module
         if not getattr(module, "checks_compatibility", False):
+            from rl_lightning.compatibility.pairs import check_pair
+
             check_pair(module, self)
 
     def stream_seed(self, stream: str) -> int:

@@ -7,12 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium.vector import VectorEnv
 
 from rl_lightning.environments.making import longest_episode
-from rl_lightning.environments.spaces import tensor_dtype
-from rl_lightning.environments.state import read_state, write_state
-from rl_lightning.environments.stepping import reset, step
+from rl_lightning.environments.stepping import Envs, reset, step, tensor_dtype
 from rl_lightning.experience import Decision, Exploration, Policy, Rollout, join_rollouts
 from rl_lightning.runtime.errors import RunError
 
@@ -38,7 +35,7 @@ class Collector:
 
     def __init__(
         self,
-        envs: VectorEnv[Any, Any, Any],
+        envs: Envs,
         gamma: float,
         world_size: int = 1,
         clip_rewards: bool = False,
@@ -78,6 +75,8 @@ class Collector:
 
     def state_dict(self) -> dict[str, Any]:
         """The state of this rank's episodes, as primitives and tensors for a checkpoint."""
+        from rl_lightning.environments.state import read_state
+
         state: dict[str, Any] = {"env_steps": self.env_steps, "finished": [*self.finished]}
         if self.ready and (envs := read_state(self.envs)) is not None:
             names = ("_observations", "_ended", "_returns", "_lengths")
@@ -92,6 +91,8 @@ class Collector:
         self.env_steps = state["env_steps"]
         self.finished.extend(state["finished"])
         if "episodes" in state:
+            from rl_lightning.environments.state import write_state
+
             self.reset(0)  # creates the objects that the state is then written to
             for name, values in state["episodes"].items():
                 setattr(self, name, values.numpy())

@@ -18,7 +18,7 @@ from rl_lightning.functional.targets import (
     td_error,
     td_loss,
 )
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.agent import Agent
 from rl_lightning.networks.bodies import NetworkName, make_body
 from rl_lightning.networks.q_network import QNetwork

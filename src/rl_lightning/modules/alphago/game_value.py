@@ -14,7 +14,7 @@ from rl_lightning.experience import (
     MatchResults,
     ScoredPositions,
 )
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.alphago.board_player import BoardPlayer
 
 

@@ -10,7 +10,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from rl_lightning.experience import EnvironmentSpec, LabelledPositions, example_observations
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.learner import Learner
 from rl_lightning.networks.board import BoardPolicy
 

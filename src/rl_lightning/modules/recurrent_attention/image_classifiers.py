@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rl_lightning.experience import LabelledImages
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.learner import Learner
 from rl_lightning.runtime.errors import ConfigurationError
 
