@@ -15,6 +15,7 @@ from rl_lightning.datamodules.source import (
 )
 from rl_lightning.experience import LabelledImages
 from rl_lightning.images.clutter import add_clutter, place, shift
+from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError, one_line
 from rl_lightning.runtime.seeding import torch_stream
 
@@ -66,15 +67,9 @@ class MNISTDataModule(SourceDataModule):
         """
         super().__init__(seed)
         self.save_hyperparameters()
-        if image_size < DIGIT_SIZE:
-            raise ConfigurationError(
-                f"image_size {image_size} is smaller than a digit: use {DIGIT_SIZE} or more"
-            )
-        if batch_size < 1 or clutter < 0 or max_shift < 0:
-            raise ConfigurationError(
-                f"MNIST needs batch_size >= 1, clutter >= 0 and max_shift >= 0, not "
-                f"{batch_size}, {clutter} and {max_shift}"
-            )
+        require_range(DIGIT_SIZE, image_size=image_size)
+        require_range(1, batch_size=batch_size)
+        require_range(0, clutter=clutter, max_shift=max_shift)
         self.data_dir = Path(data_dir)
         self.batch_size = batch_size
         self.image_size = image_size
@@ -208,29 +203,23 @@ def load_mnist(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:
     """
     from torchvision.datasets import MNIST  # imported here, because the import is slow
 
-    name = "training" if train else "test"
     names = [Path(resource).stem for resource, _ in MNIST.resources]
-    if not all((data_dir / "MNIST" / "raw" / file).is_file() for file in names):
-        try:
-            MNIST(str(data_dir), train=train, download=True)
-        except (OSError, RuntimeError) as error:
-            reason = one_line(str(error) or type(error).__name__)
+    is_missing = not all((data_dir / "MNIST" / "raw" / name).is_file() for name in names)
+    try:
+        dataset = MNIST(str(data_dir), train=train, download=True)  # only if it is missing
+        digits, labels = dataset.data, dataset.targets
+        if digits.shape != (len(labels), DIGIT_SIZE, DIGIT_SIZE) or len(labels) == 0:
+            shape = tuple(digits.shape)
+            raise ValueError(f"they hold {len(labels)} labels and images of shape {shape}")
+    except Exception as error:  # torchvision's download and its parser fail in many ways
+        reason = one_line(str(error) or type(error).__name__)
+        if is_missing:
             raise ConfigurationError(
                 f"there is no MNIST in {data_dir}, and it could not be downloaded ({reason}): "
                 f"put torchvision's MNIST/raw there, or set data_dir to the folder that has it"
             ) from error
-    try:
-        dataset = MNIST(str(data_dir), train=train)
-    except Exception as error:  # torchvision's parser fails in many ways on other files
-        reason = one_line(str(error) or type(error).__name__)
         raise ConfigurationError(
-            f"the MNIST {name} files in {data_dir} are truncated or are not MNIST "
-            f"({reason}): remove {data_dir}/MNIST to download them again"
+            f"the MNIST {'training' if train else 'test'} files in {data_dir} are truncated or are "
+            f"not MNIST ({reason}): remove {data_dir}/MNIST to download them again"
         ) from error
-    digits, labels = dataset.data, dataset.targets
-    if digits.shape != (len(labels), DIGIT_SIZE, DIGIT_SIZE) or len(labels) == 0:
-        raise ConfigurationError(
-            f"the MNIST {name} files in {data_dir} hold {len(labels)} labels and images of shape "
-            f"{tuple(digits.shape)}: remove {data_dir}/MNIST to download them again"
-        )
     return digits, labels
