@@ -1,8 +1,7 @@
 """The collector: it steps vector environments with the policy and returns rollouts."""
 
 from collections import deque
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,9 +117,7 @@ class Collector:
         observations = np.empty(
             (num_steps + 1, self.num_envs, *(space.shape or ())), tensor_dtype(space)
         )
-        choices: list[Choice] = []
-        # Only the policy runs in inference mode. A tensor made in that mode cannot be in a loss.
-        inference = torch.inference_mode()
+        decisions: list[Decision] = []
         rewards = np.empty(shape, np.float32)
         terminals = np.empty(shape, np.bool_)  # the next observation has the value 0
         ends = np.empty(shape, np.bool_)
@@ -130,9 +127,8 @@ class Collector:
             observations[t] = self._observations
             np.logical_not(self._ended, out=mask[t])
             exploration = self._exploration() if explore else None
-            with inference:
-                choices.append(choose(policy, observations[t], exploration))
-            after = step(self.envs, choices[t].actions)
+            decisions.append(choose(policy, observations[t], exploration))
+            after = step(self.envs, decisions[t].actions.cpu().numpy())
             self._observations, rewards[t] = after.observations, after.rewards
             np.logical_or(after.terminated, after.truncated, out=ends[t])
             np.logical_or(after.terminated, after.infos.get("life_lost", False), out=terminals[t])
@@ -141,14 +137,14 @@ class Collector:
 
         return Rollout(
             observations=torch.from_numpy(observations),
-            actions=_stacked([choice.actions for choice in choices]),
+            actions=torch.stack([decision.actions for decision in decisions]).cpu(),
             rewards=torch.from_numpy(rewards.clip(-1, 1) if self.clip_rewards else rewards),
             discounts=torch.from_numpy(np.where(terminals, np.float32(0), np.float32(self.gamma))),
             ends=torch.from_numpy(ends),
             mask=torch.from_numpy(mask),
             extras={
-                name: _stacked([choice.extras[name] for choice in choices])
-                for name in choices[0].extras
+                name: torch.stack([decision.extras[name] for decision in decisions]).cpu()
+                for name in decisions[0].extras
             },
         )
 
@@ -211,25 +207,11 @@ class Collector:
         self.envs.close()
 
 
-class Choice(NamedTuple):
-    """A policy's decision as NumPy arrays."""
+def choose(policy: Policy, observations: Array, exploration: Exploration | None) -> Decision:
+    """Compute the policy's decision for `observations` [N, ...], on the policy's device.
 
-    actions: Array  # [N, *action_shape]
-    extras: Mapping[str, Array]  # by name, [N, ...]
-
-
-def choose(policy: Policy, observations: Array, exploration: Exploration | None) -> Choice:
-    """Compute the policy's decision for `observations` [N, ...] on the policy's device.
-
-    Call this in inference mode.
+    Only the policy runs in inference mode, because a tensor made in that mode cannot be in a loss.
     """
-    batch = torch.from_numpy(observations).to(policy.device)
-    decision = policy.act(batch, exploration)
-    if not isinstance(decision, Decision):
-        return Choice(decision.cpu().numpy(), {})
-    extras = {name: values.cpu().numpy() for name, values in decision.extras.items()}
-    return Choice(decision.actions.cpu().numpy(), extras)
-
-
-def _stacked(steps: list[Array]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(steps))
+    with torch.inference_mode():
+        decision = policy.act(torch.from_numpy(observations).to(policy.device), exploration)
+    return decision if isinstance(decision, Decision) else Decision(decision)

@@ -40,11 +40,9 @@ def play_episodes(envs: Envs, policy: Policy, seed: int) -> Episodes:
     lengths = np.zeros(envs.num_envs, dtype=np.int64)
     playing = np.ones(envs.num_envs, dtype=np.bool_)
     limit = longest_episode(envs)
-    inference = torch.inference_mode()
     while playing.any():
-        with inference:
-            actions = choose(policy, observations, None).actions
-        observations, rewards, terminated, truncated, _ = step(envs, actions)
+        actions = choose(policy, observations, None).actions
+        observations, rewards, terminated, truncated, _ = step(envs, actions.cpu().numpy())
         returns += rewards * playing
         lengths += playing
         playing &= ~(terminated | truncated)
