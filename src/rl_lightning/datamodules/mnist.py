@@ -123,12 +123,6 @@ class MNISTDataModule(SourceDataModule):
         add_clutter(images, pool, self.clutter, generator)
         return images
 
-    def draw_for_training(self, digits: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw images of shifted digits, with clutter cut from the training set."""
-        if self.max_shift:
-            digits = shift(digits, self.max_shift, generator)
-        return self.draw(digits, self.splits["train"][0], generator)
-
     def batches_of(self, stage: str) -> int | None:
         """Batches of an epoch of "train" or "validate" on each rank."""
         images = self.validation_images
@@ -151,7 +145,10 @@ class MNISTDataModule(SourceDataModule):
         images, labels = self.splits["train"]
         epoch, batch = divmod(self.updates, self.updates_per_epoch)
         indices = self._order(epoch).tensor_split(self.updates_per_epoch)[batch]
-        drawn = self.draw_for_training(images[indices], self.torch_stream("mnist images"))
+        digits, generator = images[indices], self.torch_stream("mnist images")
+        if self.max_shift:
+            digits = shift(digits, self.max_shift, generator)
+        drawn = self.draw(digits, images, generator)
         return LabelledImages(as_images(drawn), labels[indices])
 
     def _order(self, epoch: int) -> Tensor:

@@ -69,11 +69,9 @@ class Stateful(Protocol):
 
     def state_dict(self) -> State:
         """The state of the current episode, as primitives, arrays and tensors."""
-        ...
 
     def load_state_dict(self, state: State) -> None:
         """Restore a state from `state_dict`."""
-        ...
 
 
 class _UnknownTypeError(TypeError):

@@ -101,7 +101,6 @@ class Policy(Protocol):
     @property
     def device(self) -> torch.device:
         """The device on which `act` expects observations."""
-        ...
 
     def act(
         self, observations: Tensor, exploration: Exploration | None = None
@@ -115,7 +114,6 @@ class Policy(Protocol):
         Returns:
             Actions [N, *action_shape], or a `Decision`, whose extras become part of the batch.
         """
-        ...
 
 
 class Rollout(NamedTuple):
@@ -253,7 +251,6 @@ class HasTargetNetworks(Protocol):
 
     def target_networks(self) -> TargetNetworks:
         """The networks that the callback `TargetNetwork` updates."""
-        ...
 
 
 @runtime_checkable
@@ -271,7 +268,6 @@ class HasPriorities(Protocol):
 
     def renew_priorities(self, td_errors: Tensor) -> None:
         """Set the priorities of the last sampled minibatch from its TD errors [B]."""
-        ...
 
 
 @runtime_checkable
@@ -280,7 +276,6 @@ class HasStatistics(Protocol):
 
     def statistics(self) -> dict[str, float]:
         """Metrics over all ranks by name, including "env_steps". Every rank must call it."""
-        ...
 
 
 @runtime_checkable
@@ -289,7 +284,6 @@ class RecordsEpisodes(Protocol):
 
     def record_episode(self) -> RecordedEpisode:
         """Record one greedy episode."""
-        ...
 
 
 @runtime_checkable
@@ -308,7 +302,6 @@ class HasActionValues(Protocol):
 
     def evaluated_policy(self, dynamics: Dynamics) -> Tensor | None:
         """The fixed policy π(a | s) [S, A] of the action values; None if max_a Q is learned."""
-        ...
 
 
 @runtime_checkable
@@ -319,4 +312,3 @@ class HasConfusion(Protocol):
 
     def confusion(self, protocol: str) -> Metric:
         """The torchmetrics MulticlassConfusionMatrix for one of `protocols`."""
-        ...
