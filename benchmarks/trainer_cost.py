@@ -87,7 +87,7 @@ def bare(updates: int, seconds: dict[str, list[float]]) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        target._seen_updates = -1  # the Trainer, which does not train here, counts no update
+        target._seen_updates = -1  # this Trainer counts no updates, so its count seems unchanged
         target.on_train_batch_end(trainer, agent, None, batch, update)
         parts["learning"] += time.perf_counter() - learning
     counted = updates - WARM_UP

@@ -21,11 +21,12 @@ from rl_lightning.datamodules import (
     MNISTDataModule,
     ReplayDataModule,
     RolloutDataModule,
+    RolloutMinibatchDataModule,
     SelfPlayDataModule,
     TabularDataModule,
 )
 from rl_lightning.experience import Transitions, unmet
-from rl_lightning.modules import DQN, RecurrentAttentionModel, SelfPlayPolicy, ValueIteration
+from rl_lightning.modules import DQN, PPO, RecurrentAttentionModel, SelfPlayPolicy, ValueIteration
 from rl_lightning.runtime.errors import ConfigurationError
 
 
@@ -41,10 +42,12 @@ def pairs():
     """Modules with datamodules that fit."""
     replay = ReplayDataModule("CartPole-v1", priority_exponent=0.5)
     table = TabularDataModule("FrozenLake-v1")
+    minibatches = RolloutMinibatchDataModule("CartPole-v1", rollout_length=8)
     board = SelfPlayDataModule("tic_tac_toe", games_per_update=2)
     return {
         "replay": (DQN(replay.environment), replay),
         "table": (ValueIteration(table.environment), table),
+        "minibatches": (PPO(minibatches.environment), minibatches),
         "images": (RecurrentAttentionModel((1, 28, 28), 10), MNISTDataModule()),
         "board": (SelfPlayPolicy(board.environment, 1, 2), board),
     }

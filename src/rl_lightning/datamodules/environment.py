@@ -48,7 +48,7 @@ class EnvironmentDataModule(SourceDataModule):
         eval_episodes: Whole episodes of a validation or test.
         num_eval_envs: Environment copies for evaluation, a divisor of `eval_episodes`.
         predict_episodes: Episodes that `predict` plays and records.
-        seed: Of every random stream; the command line passes --seed_everything.
+        seed: Seed of every random stream; the command line passes --seed_everything.
 
     Raises:
         ConfigurationError: If an argument is out of range or the environment cannot be used.

@@ -60,7 +60,7 @@ class MNISTDataModule(SourceDataModule):
             max_shift: Largest shift of a training digit along each axis, pixels.
             validation_images: Number of images at the end of the training set that are used for
                 validation.
-            seed: Of the order, the positions and the clutter of training images.
+            seed: Seed of the order, the positions and the clutter of training images.
 
         Raises:
             ConfigurationError: If an argument is out of range.

@@ -29,7 +29,7 @@ class SourceDataModule(CheckedConstructor, LightningDataModule):
             step uses several batches.
 
     Args:
-        seed: Of every random stream; the command line passes --seed_everything.
+        seed: Seed of every random stream; the command line passes --seed_everything.
     """
 
     batch_type: ClassVar[type]

@@ -3,6 +3,8 @@
 What they exchange:
 
 - A datamodule of environments calls the module's `act` on the module's `device` (`Policy`).
+- A datamodule that gives each rollout in minibatches calls `prepare` once for each rollout
+  (`PreparesRollouts`).
 - A datamodule of board games evaluates the module's networks `policy` and `value`
   (`PlaysBoardGames`), and copies `policy` with its `state_dict()` for opponents.
 - A datamodule of images and one of recorded games use nothing of the module.
@@ -89,7 +91,7 @@ class Exploration(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """Actions, with further tensors that the batch stores beside them."""
+    """Actions, with further tensors that the batch stores with them."""
 
     actions: Tensor  # [N, *action_shape]
     extras: Mapping[str, Tensor] = {}  # by name, [N, ...], such as log-probabilities or values
@@ -131,12 +133,11 @@ class Rollout(NamedTuple):
     ends: Tensor  # [T, N] bool: the episode ended here, by termination or truncation
     mask: Tensor  # [T, N] bool: False in rows that are not an environment step of an episode
     extras: Mapping[str, Tensor] = {}  # by name, [T, N, ...]: the extras that `act` returned
-    is_last_use: bool = True  # no later batch holds these steps
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Rollout":
         """Apply a function to every tensor, such as one that selects environment copies."""
         extras = {name: change(values) for name, values in self.extras.items()}
-        return Rollout._make([*map(change, self[:6]), extras, self.is_last_use])
+        return Rollout._make([*map(change, self[:6]), extras])
 
 
 def join_rollouts(rollouts: Sequence[Rollout]) -> Rollout:
@@ -152,9 +153,16 @@ def join_rollouts(rollouts: Sequence[Rollout]) -> Rollout:
             torch.cat([*observations, rollouts[-1].observations[-1:]]),
             *(torch.cat(column) for column in columns),
             extras,
-            rollouts[-1].is_last_use,
         ]
     )
+
+
+class Minibatch(NamedTuple):
+    """B steps of a rollout, drawn at random from its environment steps."""
+
+    observations: Tensor  # [B, *observation_shape], as `prepare` returned them
+    actions: Tensor  # [B, *action_shape]
+    extras: Mapping[str, Tensor]  # by name, [B, ...]: what `prepare` computed, such as targets
 
 
 class Transitions(NamedTuple):
@@ -235,6 +243,24 @@ class ExperienceSource(Protocol):
     batch_type: type  # of the batches that it provides to `training_step`
     gives_whole_episodes: bool  # whether every episode in a rollout is complete
     seed: int  # every random stream is a function of this, the rank, the update and a name
+
+
+@runtime_checkable
+class PreparesRollouts(Protocol):
+    """A module that learns from each rollout in several minibatches."""
+
+    def prepare(self, rollout: Rollout) -> Rollout:
+        """Compute what all updates with a rollout have in common, such as targets.
+
+        It is called once for each rollout, just after it was collected and before the first update
+        with it.
+
+        Args:
+            rollout: On the module's device, with the extras of `act`.
+
+        Returns:
+            The rollout with the observations and extras that the minibatches are to have.
+        """
 
 
 class TargetNetworks(NamedTuple):

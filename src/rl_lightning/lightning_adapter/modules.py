@@ -25,7 +25,7 @@ def should_log(trainer: Trainer) -> bool:
 
 
 class ClippedModule(LightningModule):
-    """A LightningModule whose gradients can be clipped in groups.
+    """A LightningModule whose gradients can be clipped in groups, and are removed fast.
 
     Lightning's own clipping takes the norm over all parameters. It refuses fused optimizers in
     mixed precision, even in bf16, where gradients are not scaled.
@@ -34,6 +34,12 @@ class ClippedModule(LightningModule):
     def clipped_apart(self, optimizer: Optimizer) -> Iterable[list[nn.Parameter]]:
         """Groups of parameters. Each is clipped to the Trainer's `gradient_clip_val` separately."""
         return [[each for group in optimizer.param_groups for each in group["params"]]]
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Remove all gradients, as `Optimizer.zero_grad` does with ten times as many calls."""
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def configure_gradient_clipping(
         self,

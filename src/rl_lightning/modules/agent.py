@@ -4,7 +4,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -33,6 +33,7 @@ class Agent(Learner):
         normalise_observations: Whether to subtract the running mean from observations and divide
             them by their running standard deviation.
         optimizer: Makes the optimizer from the parameters.
+        lr_scheduler: Makes the learning rate's schedule, which is stepped after every epoch.
     """
 
     monitor: ClassVar[tuple[str, str] | None] = ("val/return", "max")
@@ -45,6 +46,7 @@ class Agent(Learner):
         environment: EnvironmentSpec,
         optimizer: OptimizerCallable,
         normalise_observations: bool = False,
+        lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
@@ -52,6 +54,7 @@ class Agent(Learner):
         self.example_input_array = example_observations(environment)
         self._add_bounds()
         self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
         self.normaliser = self._make_normaliser() if normalise_observations else None
         self._evaluated = EpisodeStatistics()
 
@@ -105,8 +108,9 @@ class Agent(Learner):
         return observations if self.normaliser is None else self.normaliser(observations)
 
     def configure_optimizers(self) -> Any:
-        """One optimizer for all trainable parameters."""
-        return self.optimizer(p for p in self.parameters() if p.requires_grad)
+        """One optimizer for all trainable parameters, and its schedule."""
+        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        return self.with_schedule(optimizer, self.lr_scheduler)
 
     def validation_step(self, batch: Episodes) -> None:
         """Add greedy episodes to the statistics."""

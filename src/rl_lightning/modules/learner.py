@@ -20,7 +20,6 @@ class Learner(CheckedConstructor, ClippedModule):
         algorithm: Name of the algorithm, which is part of the experiment's name.
         batch_type: Type of the batches that `training_step` takes.
         needs_whole_episodes: Whether every episode in a rollout must be complete.
-        reuses_rollouts: Whether it may learn from rollouts of an earlier version of its policy.
         gives_td_errors: Whether `training_step` returns {"loss": …, "td_error": [B]}.
         checks_compatibility: Whether it checks in `configure_callbacks` what goes together. With
             other modules, datamodules and callbacks do so in their `setup`.
@@ -41,7 +40,6 @@ class Learner(CheckedConstructor, ClippedModule):
     algorithm: ClassVar[str]
     batch_type: ClassVar[type]
     needs_whole_episodes: bool = False
-    reuses_rollouts: ClassVar[bool] = False
     gives_td_errors: ClassVar[bool] = False
     checks_compatibility: ClassVar[bool] = True
     monitor: ClassVar[tuple[str, str] | None] = None

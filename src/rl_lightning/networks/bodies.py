@@ -35,11 +35,12 @@ class MLP(Body):
     """Fully connected layers with an activation after each: [B, *shape] → [B, features].
 
     Args:
-        observation_shape: Of one observation, with any number of dimensions.
+        observation_shape: Shape of one observation, with any number of dimensions.
         hidden_sizes: Units of each layer.
         activation: Activation after each layer.
         num_observations: Size of a Discrete observation space, whose observations are encoded
             one-hot; else None.
+        layer_norm: Whether each layer has layer normalisation before its activation.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class MLP(Body):
         hidden_sizes: Sequence[int],
         activation: Activation = "relu",
         num_observations: int | None = None,
+        layer_norm: bool = False,
     ) -> None:
         if min(hidden_sizes, default=1) < 1:
             raise ConfigurationError(f"hidden_sizes are {[*hidden_sizes]}: make each at least 1")
@@ -56,9 +58,24 @@ class MLP(Body):
             Flatten() if num_observations is None else OneHot(num_observations)
         ]
         for fan_in, fan_out in itertools.pairwise(sizes):
-            layers += [nn.Linear(fan_in, fan_out), nn.Tanh() if activation == "tanh" else nn.ReLU()]
+            layers += [
+                nn.Linear(fan_in, fan_out),
+                *([nn.LayerNorm(fan_out)] if layer_norm else []),
+                nn.Tanh() if activation == "tanh" else nn.ReLU(),
+            ]
         super().__init__(*layers)
         self.features = sizes[-1]
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Compute the features.
+
+        Each layer's `forward` is called directly, because small layers take less time than the
+        search for hooks in the call of a module. So hooks of single layers are not called.
+        """
+        features = observations
+        for layer in self:
+            features = layer.forward(features)
+        return features
 
 
 class AtariNetwork(Body):
@@ -68,22 +85,32 @@ class AtariNetwork(Body):
 
     Args:
         name: One of `LAYERS`.
-        observation_shape: Of one image; see `Images`.
+        observation_shape: Shape of one image; see `Images`.
+        layer_norm: Whether each layer has layer normalisation before its activation.
 
     Raises:
         ConfigurationError: If the observations are not images of at least 36 × 36 pixels.
     """
 
-    def __init__(self, name: str, observation_shape: Sequence[int]) -> None:
+    def __init__(
+        self, name: str, observation_shape: Sequence[int], layer_norm: bool = False
+    ) -> None:
         images = Images(name, observation_shape)
         convolutions, features = LAYERS[name]
         layers: list[nn.Module] = [images]
         channels, *size = images.shape
         for filters, kernel_size, stride in convolutions:
-            layers += [nn.Conv2d(channels, filters, kernel_size, stride), nn.ReLU()]
+            # Layer normalisation over channels and pixels is group normalisation with one group.
+            norm = [nn.GroupNorm(1, filters)] if layer_norm else []
+            layers += [nn.Conv2d(channels, filters, kernel_size, stride), *norm, nn.ReLU()]
             channels = filters
             size = [(length - kernel_size) // stride + 1 for length in size]
-        layers += [nn.Flatten(), nn.Linear(channels * math.prod(size), features), nn.ReLU()]
+        layers += [
+            nn.Flatten(),
+            nn.Linear(channels * math.prod(size), features),
+            *([nn.LayerNorm(features)] if layer_norm else []),
+            nn.ReLU(),
+        ]
         super().__init__(*layers)
         self.features = features
 
@@ -185,9 +212,9 @@ class FullPrecisionLinear(nn.Linear):
     def forward(self, features: Tensor) -> Tensor:
         """Map [B, in_features] → [B, out_features]."""
         if not torch.is_autocast_enabled(features.device.type):
-            return super().forward(features)
+            return functional.linear(features, self.weight, self.bias)
         with torch.autocast(features.device.type, enabled=False):
-            return super().forward(features.to(self.weight.dtype))
+            return functional.linear(features.to(self.weight.dtype), self.weight, self.bias)
 
 
 def make_body(
@@ -195,6 +222,7 @@ def make_body(
     network: NetworkName,
     hidden_sizes: Sequence[int],
     activation: Activation = "relu",
+    layer_norm: bool = False,
 ) -> Body:
     """Make the network body for an environment's observations.
 
@@ -203,8 +231,8 @@ def make_body(
     """
     shape = environment["observation_shape"]
     if network == "mlp":
-        return MLP(shape, hidden_sizes, activation, environment["num_observations"])
-    return AtariNetwork(network, shape)
+        return MLP(shape, hidden_sizes, activation, environment["num_observations"], layer_norm)
+    return AtariNetwork(network, shape, layer_norm)
 
 
 def initialise_orthogonally(module: nn.Module, gain: float = math.sqrt(2)) -> None:

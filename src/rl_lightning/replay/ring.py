@@ -60,7 +60,7 @@ class ReplayRing:
         self._extras: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
-        """Drawable rows times environment copies, including rows of resets."""
+        """Number of drawable rows times environment copies. Rows of resets count too."""
         return len(self.drawable) * self.num_envs
 
     @property

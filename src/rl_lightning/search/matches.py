@@ -105,7 +105,7 @@ class GameRecordings(IterableDataset[RecordedGame]):
 
     Args:
         record: Records the game with a number.
-        numbers: Of this rank's games.
+        numbers: Numbers of this rank's games.
     """
 
     def __init__(self, record: Callable[[int], RecordedGame], numbers: Sequence[int]) -> None:

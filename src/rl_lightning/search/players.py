@@ -30,12 +30,12 @@ class Players:
         game: The game.
         policy: Planes [N, C, H, W] to logits [N, A].
         value: Planes to expected results [N] for the player to move.
-        num_simulations: Of each move of the search; 0 is the policy alone.
+        num_simulations: Simulations for each move; 0 is the policy alone.
         exploration: c of the search.
         rollout_share: λ of the search.
         gnugo_level: GNU Go's level.
-        seed: Of every random stream.
-        rank: Of this process.
+        seed: Seed of every random stream.
+        rank: Rank of this process.
     """
 
     game: BoardGame

@@ -42,7 +42,7 @@ class TreeSearch:
     Args:
         game: The game.
         evaluate: Gives priors and values.
-        num_simulations: Simulations for each position, beside those of a reused tree.
+        num_simulations: Simulations for each position, in addition to those of a reused tree.
         rollout: Plays positions to their end; needed if `rollout_share` is above 0.
         rollout_share: λ.
         exploration: c of PUCT; 5 in the paper.

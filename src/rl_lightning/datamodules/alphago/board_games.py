@@ -1,13 +1,13 @@
 """Base class of datamodules that play board games with the networks of the module."""
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any, ClassVar, Literal, TextIO, cast
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from rl_lightning import __version__
 from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader, require_positive
 from rl_lightning.experience import PlaysBoardGames, RecordedGame
 from rl_lightning.games.board_game import BoardGame
@@ -48,7 +48,7 @@ class BoardGamesDataModule(SourceDataModule):
         predict_opponent: Opponent in `predict`: "self" or "gnugo", which moves first in every
             second game.
         gnugo_level: GNU Go's level, from 1 to 10.
-        seed: Of every random stream.
+        seed: Seed of every random stream.
 
     Raises:
         ConfigurationError: If an argument is out of range or the game cannot be used.
@@ -180,7 +180,7 @@ class BoardGamesDataModule(SourceDataModule):
 
         def serve() -> None:
             player = self.players.strongest("gtp")
-            GtpEngine(self.game, player, __version__).serve(commands, answers)
+            GtpEngine(self.game, player, version("rl_lightning")).serve(commands, answers)
 
         return serve
 

@@ -61,7 +61,7 @@ class ExpertGamesDataModule(SourceDataModule):
             symmetries: Whether to turn training positions.
             learn_passes: Whether to keep positions in which the expert passed. People often stop
                 with dead stones on the board, and a policy that learns to pass there loses.
-            seed: Of the order and of the symmetries.
+            seed: Seed of the order and the symmetries.
 
         Raises:
             ConfigurationError: If an argument cannot be used.

@@ -163,7 +163,7 @@ class HeldOutGames(IterableDataset[ScoredPositions | MatchResults | CheckedMoves
     Args:
         data: The datamodule.
         stage: "validate" or "test".
-        opponents: Of the matches.
+        opponents: Opponents in the matches.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class PositionRing:
     """The newest positions. Their planes are stored as bits.
 
     Args:
-        shape: Of an observation, (C, H, W).
+        shape: Shape of an observation, (C, H, W).
         capacity: Number of positions.
     """
 

@@ -30,7 +30,7 @@ class GameValue(BoardPlayer):
     Source: Silver et al. 2016, equation 3.
 
     Args:
-        environment: Of the game, from the datamodule.
+        environment: Spec of the game, from the datamodule.
         num_layers: Convolutions of each network.
         num_filters: Filters of each convolution.
         optimizer: Makes the optimizer from the parameters.

@@ -27,7 +27,7 @@ class SelfPlayPolicy(BoardPlayer):
     Source: Silver et al. 2016, equation 2 and methods, "Policy network: reinforcement learning".
 
     Args:
-        environment: Of the game, from the datamodule.
+        environment: Spec of the game, from the datamodule.
         num_layers: Convolutions of each network.
         num_filters: Filters of each convolution.
         gae_lambda: λ of the advantages; 1 is z − v(s).
@@ -90,7 +90,7 @@ class SelfPlayPolicy(BoardPlayer):
         """Compute the loss of a batch of games."""
         log_probs = self._log_probs(self.policy, batch)
         values = self.value(batch.observations).float()
-        results = batch.outcomes.repeat_interleave(batch.lengths)
+        results = batch.outcomes.repeat_interleave(batch.lengths, output_size=len(values))
         assert values.shape == results.shape, f"V {values.shape}, z {results.shape}"
         advantages = game_advantages(
             values.detach(), batch.lengths, batch.outcomes, self.gae_lambda

@@ -41,7 +41,7 @@ class SupervisedPolicy(Learner):
         """Make the network and the metrics.
 
         Args:
-            environment: Of the game, from the datamodule.
+            environment: Spec of the game, from the datamodule.
             num_layers: Convolutions of the policy network.
             num_filters: Filters of each.
             optimizer: Makes the optimizer from the parameters.
