@@ -109,7 +109,7 @@ def test_images_have_their_channels_first_in_the_network(shape, as_channels_firs
     expected = as_channels_first(numbered(*shape))
     images = Images("nature", shape)
     torch.testing.assert_close(images(numbered(*shape)), expected)
-    assert (images.channels, images.height, images.width) == tuple(expected.shape[1:])
+    assert images.shape == tuple(expected.shape[1:])
     assert images(numbered(*shape)).is_contiguous(memory_format=torch.channels_last)
     pixels = numbered(*shape).to(torch.uint8)
     torch.testing.assert_close(images(pixels), as_channels_first(pixels) / 255)

@@ -1,5 +1,6 @@
 """Functions on several ranks, in processes that are forked from this one to start fast."""
 
+import math
 import multiprocessing
 
 import gymnasium as gym
@@ -13,9 +14,9 @@ from rl_lightning.experience import Minibatch, Rollout, Transitions
 from rl_lightning.functional.maximum_entropy import squashed_log_probs
 from rl_lightning.functional.returns import masked_moments, standardised
 from rl_lightning.interaction.collector import Collector
-from rl_lightning.interaction.episode_statistics import EpisodeStatistics
-from rl_lightning.interaction.evaluation import EvaluationDataset
+from rl_lightning.interaction.evaluation import evaluate
 from rl_lightning.modules import A2C, DQN, PPO, PQN, SAC, RecurrentAttentionModel, Reinforce
+from rl_lightning.modules.agent import EpisodeStatistics
 from rl_lightning.networks.normalisation import RunningStatistics, standardised_over_ranks
 from rl_lightning.networks.recurrent_attention import RAMNetworkOptions
 from rl_lightning.replay.priorities import Priorities
@@ -357,13 +358,12 @@ def test_evaluation_by_several_ranks_equals_that_of_one_process(on_ranks, world_
 
     def evaluated(rank=0, world_size=1):
         envs = gym.make_vec("CartPole-v1", num_envs=3)
-        dataset = EvaluationDataset(envs, Undecided(), seeds, rank, world_size)
         statistics = EpisodeStatistics()
         batches = 0
-        for episodes in dataset:
+        for episodes in evaluate(envs, Undecided(), seeds, rank, world_size):
             statistics.update(episodes)
             batches += 1
-        assert batches == len(dataset)
+        assert batches == math.ceil(len(seeds) / world_size)
         return batches, {name: float(value) for name, value in statistics.compute().items()}
 
     _, alone = evaluated()

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 
 from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.experience import HasStatistics
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 
 
 class ExperienceMonitor(NeedsCallback):

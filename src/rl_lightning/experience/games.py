@@ -75,7 +75,6 @@ class RecordsGames(Protocol):
 
     def record_game(self, number: int) -> RecordedGame:
         """Record the game with this number."""
-        ...
 
 
 @runtime_checkable
@@ -84,4 +83,3 @@ class ServesGtp(Protocol):
 
     def gtp_session(self, commands: TextIO, answers: TextIO) -> Callable[[], None]:
         """Check the game, and return the function that answers the commands until their end."""
-        ...

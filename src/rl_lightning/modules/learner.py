@@ -7,12 +7,8 @@ from lightning import Callback
 from lightning.pytorch.cli import LRSchedulerCallable
 from torch.optim import Optimizer
 
-from rl_lightning.callbacks.exact_resume import ExactResume
 from rl_lightning.callbacks.needs import NeedsCallback, missing_callbacks
-from rl_lightning.compatibility.check import check
-from rl_lightning.lightning_adapter.clipping import ClippedModule
-from rl_lightning.lightning_adapter.hooks import call_hooks_directly
-from rl_lightning.lightning_adapter.trainers import trainer_of
+from rl_lightning.lightning_adapter.modules import ClippedModule, trainer_of
 from rl_lightning.runtime.checkpoints import regrouped
 from rl_lightning.runtime.constructors import CheckedConstructor
 from rl_lightning.runtime.seeding import torch_stream
@@ -60,6 +56,11 @@ class Learner(CheckedConstructor, ClippedModule):
         Raises:
             ConfigurationError: If datamodule, callbacks or flags do not fit this module.
         """
+        # Imported here, because whoever reads an algorithm needs none of this.
+        from rl_lightning.callbacks.exact_resume import ExactResume
+        from rl_lightning.compatibility.check import check
+        from rl_lightning.lightning_adapter.hooks import call_hooks_directly
+
         check(self.trainer, self, getattr(self.trainer, "datamodule", None))
         call_hooks_directly(self.trainer)
         return missing_callbacks(self.trainer, (ExactResume, *self.necessary_callbacks), self)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from rl_lightning.experience import Decision, EnvironmentSpec, Exploration, Rollout
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.agent import Agent
 from rl_lightning.networks.bodies import (
     Activation,

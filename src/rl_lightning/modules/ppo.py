@@ -6,7 +6,7 @@ from typing_extensions import Unpack
 
 from rl_lightning.experience import Decision, EnvironmentSpec, Exploration, Minibatch, Rollout
 from rl_lightning.functional.returns import generalised_advantages
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.policy_gradient import PolicyGradient, PolicyGradientOptions
 from rl_lightning.networks.normalisation import standardised_over_ranks
 from rl_lightning.runtime.constructors import require_range

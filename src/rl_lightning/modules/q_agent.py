@@ -5,14 +5,13 @@ from typing import ClassVar, TypedDict
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 
 from rl_lightning.experience import Decision, EnvironmentSpec, Exploration
 from rl_lightning.functional.exploration import epsilon_greedy, linear_schedule
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.agent import Agent
-from rl_lightning.networks.bodies import NetworkName, make_body
-from rl_lightning.networks.q_network import QNetwork
+from rl_lightning.networks.bodies import Body, FullPrecisionLinear, NetworkName, make_body
 from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError
 
@@ -124,3 +123,25 @@ class QAgent(Agent):
             q_mean = q_values.detach().mean()
             metrics = {"train/loss": loss.detach(), "train/q_mean": q_mean}
             self.log_dict({**metrics, "train/epsilon": self.epsilon}, sync_dist=True)
+
+
+class QNetwork(nn.Module):
+    """Maps observations [B, *observation_shape] → Q-values [B, A], one for each action.
+
+    With `dueling`, Q = V + A − mean A over actions (Wang et al. 2016, equation 9).
+    """
+
+    def __init__(self, body: Body, num_actions: int, dueling: bool) -> None:
+        super().__init__()
+        self.body = body
+        self.advantages = FullPrecisionLinear(body.features, num_actions)
+        self.value = FullPrecisionLinear(body.features, 1) if dueling else None
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Compute the Q-values of all actions."""
+        features = self.body(observations)
+        q_values: Tensor = self.advantages(features)
+        if self.value is None:
+            return q_values
+        centred: Tensor = q_values - q_values.mean(dim=1, keepdim=True)
+        return torch.add(self.value(features), centred)

@@ -18,11 +18,11 @@ from rl_lightning.functional.maximum_entropy import (
     soft_q_target,
     temperature_loss,
 )
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.agent import Agent
 from rl_lightning.networks.bodies import make_body
 from rl_lightning.networks.policy_heads import SquashedGaussianHead
-from rl_lightning.networks.q_network import QEnsemble
+from rl_lightning.networks.q_ensemble import QEnsemble
 from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError
 

@@ -15,10 +15,23 @@ from rl_lightning.runtime.errors import ConfigurationError
 NetworkName = Literal["mlp", "atari_2013", "nature"]
 Activation = Literal["relu", "tanh"]
 
+
 SMALLEST_IMAGE = 36  # pixels per side that the three convolutions of the Nature network need
 
+# Filters, kernel size and stride of each convolution, and the units of the layer after them.
+LAYERS = {
+    "atari_2013": (((16, 8, 4), (32, 4, 2)), 256),
+    "nature": (((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),
+}
 
-class MLP(nn.Sequential):
+
+class Body(nn.Sequential):
+    """Computes features [B, features] from observations."""
+
+    features: int
+
+
+class MLP(Body):
     """Fully connected layers with an activation after each: [B, *shape] → [B, features].
 
     Args:
@@ -65,59 +78,41 @@ class MLP(nn.Sequential):
         return features
 
 
-class AtariNetwork2013(nn.Sequential):
-    """The convolutional body of Mnih et al. 2013: images → [B, 256].
+class AtariNetwork(Body):
+    """Convolutions and one fully connected layer, with ReLU after each: images → [B, features].
+
+    Source: "atari_2013": Mnih et al. 2013; "nature": Mnih et al. 2015.
 
     Args:
-        observation_shape: Of one image.
+        name: One of `LAYERS`.
+        observation_shape: Shape of one image; see `Images`.
         layer_norm: Whether each layer has layer normalisation before its activation.
+
+    Raises:
+        ConfigurationError: If the observations are not images of at least 36 × 36 pixels.
     """
 
-    def __init__(self, observation_shape: Sequence[int], layer_norm: bool = False) -> None:
-        images = Images("atari_2013", observation_shape)
-        super().__init__(
-            images,
-            *_convolution(images.channels, 16, 8, 4, layer_norm),
-            *_convolution(16, 32, 4, 2, layer_norm),
-            *_fully_connected(32 * images.pixels_after((8, 4), (4, 2)), 256, layer_norm),
-        )
-        self.features = 256
-
-
-class NatureNetwork(nn.Sequential):
-    """The convolutional body of Mnih et al. 2015: images → [B, 512].
-
-    Args:
-        observation_shape: Of one image.
-        layer_norm: Whether each layer has layer normalisation before its activation.
-    """
-
-    def __init__(self, observation_shape: Sequence[int], layer_norm: bool = False) -> None:
-        images = Images("nature", observation_shape)
-        super().__init__(
-            images,
-            *_convolution(images.channels, 32, 8, 4, layer_norm),
-            *_convolution(32, 64, 4, 2, layer_norm),
-            *_convolution(64, 64, 3, 1, layer_norm),
-            *_fully_connected(64 * images.pixels_after((8, 4), (4, 2), (3, 1)), 512, layer_norm),
-        )
-        self.features = 512
-
-
-def _convolution(
-    channels: int, filters: int, kernel_size: int, stride: int, layer_norm: bool
-) -> list[nn.Module]:
-    # Layer normalisation over channels and pixels is group normalisation with one group.
-    norm = [nn.GroupNorm(1, filters)] if layer_norm else []
-    return [nn.Conv2d(channels, filters, kernel_size, stride), *norm, nn.ReLU()]
-
-
-def _fully_connected(features: int, units: int, layer_norm: bool) -> list[nn.Module]:
-    norm = [nn.LayerNorm(units)] if layer_norm else []
-    return [nn.Flatten(), nn.Linear(features, units), *norm, nn.ReLU()]
-
-
-Body = MLP | AtariNetwork2013 | NatureNetwork
+    def __init__(
+        self, name: str, observation_shape: Sequence[int], layer_norm: bool = False
+    ) -> None:
+        images = Images(name, observation_shape)
+        convolutions, features = LAYERS[name]
+        layers: list[nn.Module] = [images]
+        channels, *size = images.shape
+        for filters, kernel_size, stride in convolutions:
+            # Layer normalisation over channels and pixels is group normalisation with one group.
+            norm = [nn.GroupNorm(1, filters)] if layer_norm else []
+            layers += [nn.Conv2d(channels, filters, kernel_size, stride), *norm, nn.ReLU()]
+            channels = filters
+            size = [(length - kernel_size) // stride + 1 for length in size]
+        layers += [
+            nn.Flatten(),
+            nn.Linear(channels * math.prod(size), features),
+            *([nn.LayerNorm(features)] if layer_norm else []),
+            nn.ReLU(),
+        ]
+        super().__init__(*layers)
+        self.features = features
 
 
 class Cast(nn.Module):
@@ -169,6 +164,9 @@ class Images(Cast):
     The result has the memory format `channels_last`, with which convolutions on the CPU take two
     thirds of the time.
 
+    Attributes:
+        shape: (C, H, W) of one image of the result.
+
     Args:
         network: Name of the network, for error messages.
         observation_shape: (C, H, W), (H, W, C), or (H, W) for images with one channel.
@@ -180,26 +178,20 @@ class Images(Cast):
     def __init__(self, network: str, observation_shape: Sequence[int]) -> None:
         super().__init__()
         shape = tuple(observation_shape)
-        if len(shape) not in (2, 3) or sorted(shape)[-2] < SMALLEST_IMAGE:
-            raise ConfigurationError(_no_images(network, shape))
         self.one_channel = len(shape) == 2
         # Gymnasium's images have their channels last, and stacks of frames have them first.
-        self.channels_last = len(shape) == 3 and shape[2] == min(shape) and shape[0] != min(shape)
+        self.channels_last = len(shape) == 3 and shape[2] == min(shape) < shape[0]
         if self.one_channel:
             shape = (1, *shape)
-        self.channels, self.height, self.width = (
-            (shape[2], shape[0], shape[1]) if self.channels_last else shape
-        )
-        if min(self.height, self.width) < SMALLEST_IMAGE:
-            raise ConfigurationError(_no_images(network, tuple(observation_shape)))
-
-    def pixels_after(self, *layers: tuple[int, int]) -> int:
-        """Pixels of an image after convolutions with the given (kernel_size, stride)."""
-        height, width = self.height, self.width
-        for kernel_size, stride in layers:
-            height = (height - kernel_size) // stride + 1
-            width = (width - kernel_size) // stride + 1
-        return height * width
+        if self.channels_last:
+            shape = (shape[2], *shape[:2])
+        if len(shape) != 3 or min(shape[1:]) < SMALLEST_IMAGE:
+            raise ConfigurationError(
+                f"network {network} needs images of at least {SMALLEST_IMAGE} x {SMALLEST_IMAGE} "
+                f"pixels, and the observations have shape {tuple(observation_shape)}: use network "
+                "mlp"
+            )
+        self.shape = shape
 
     def forward(self, images: Tensor) -> Tensor:
         """Move the channels to dimension 1, convert and scale."""
@@ -225,13 +217,6 @@ class FullPrecisionLinear(nn.Linear):
             return functional.linear(features.to(self.weight.dtype), self.weight, self.bias)
 
 
-def _no_images(network: str, shape: tuple[int, ...]) -> str:
-    return (
-        f"network {network} needs images of at least {SMALLEST_IMAGE} x {SMALLEST_IMAGE} pixels, "
-        f"and the observations have shape {shape}: use network mlp"
-    )
-
-
 def make_body(
     environment: EnvironmentSpec,
     network: NetworkName,
@@ -245,11 +230,9 @@ def make_body(
         ConfigurationError: If the network does not fit the observations.
     """
     shape = environment["observation_shape"]
-    if network == "atari_2013":
-        return AtariNetwork2013(shape, layer_norm)
-    if network == "nature":
-        return NatureNetwork(shape, layer_norm)
-    return MLP(shape, hidden_sizes, activation, environment["num_observations"], layer_norm)
+    if network == "mlp":
+        return MLP(shape, hidden_sizes, activation, environment["num_observations"], layer_norm)
+    return AtariNetwork(network, shape, layer_norm)
 
 
 def initialise_orthogonally(module: nn.Module, gain: float = math.sqrt(2)) -> None:

@@ -210,8 +210,8 @@ class BoardGamesDataModule(SourceDataModule):
         """This rank's games of a stage against opponents."""
         games = len(range(self.rank, self.eval_games, self.world_size))
         return Batches(
-            number_of_batches(opponents),
             lambda: play_matches(self.players, stage, opponents, games),
+            number_of_batches(opponents),
         )
 
     def test_dataloader(self) -> DataLoader[Any]:
@@ -221,7 +221,7 @@ class BoardGamesDataModule(SourceDataModule):
     def predict_dataloader(self) -> DataLoader[RecordedGame]:
         """Games of the player against itself or GNU Go."""
         numbers = range(self.rank, self.predict_games, self.world_size)
-        return WholeBatchLoader(Batches(len(numbers), lambda: map(self.record_game, numbers)))
+        return WholeBatchLoader(Batches(lambda: map(self.record_game, numbers), len(numbers)))
 
     def record_game(self, number: int) -> RecordedGame:
         """Record a game of the player against itself, or against GNU Go."""

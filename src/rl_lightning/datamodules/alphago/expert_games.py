@@ -190,4 +190,4 @@ class ExpertGamesDataModule(SourceDataModule):
         mine = np.arange(total)[self.rank :: self.world_size]
         number = batches_of_an_epoch(total, self.batch_size, self.world_size)
         parts = np.array_split(mine, number)
-        return WholeBatchLoader(Batches(number, lambda: (self.batch(split, r) for r in parts)))
+        return WholeBatchLoader(Batches(lambda: (self.batch(split, r) for r in parts), number))

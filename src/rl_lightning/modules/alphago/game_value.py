@@ -13,7 +13,7 @@ from rl_lightning.experience import (
     MatchResults,
     ScoredPositions,
 )
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.alphago.board_player import BoardPlayer
 from rl_lightning.modules.alphago.stage_means import StageMeans
 from rl_lightning.runtime.constructors import require_range

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rl_lightning.experience import EnvironmentSpec, SelfPlayGames
 from rl_lightning.functional.returns import game_advantages
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.alphago.board_player import BoardPlayer
 from rl_lightning.networks.normalisation import standardised_over_ranks
 from rl_lightning.runtime.errors import ConfigurationError

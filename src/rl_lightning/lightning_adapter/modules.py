@@ -1,13 +1,27 @@
-"""Gradient clipping that works with fused optimizers in mixed precision too."""
+"""What modules need of Lightning: their Trainer, when to log, and clipping in groups."""
 
 from collections.abc import Iterable
 
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.precision.amp import _optimizer_handles_unscaling
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
+
+
+def trainer_of(module: LightningModule) -> Trainer | None:
+    """The Trainer of a module; None if it has none, where `module.trainer` would raise."""
+    return module._trainer
+
+
+def should_log(trainer: Trainer) -> bool:
+    """Whether the metrics of this update are sent to the logger (see `log_every_n_steps`).
+
+    Lightning drops the metrics of all other updates, and computing a metric costs as much time as
+    a layer of a small network. This calls Lightning's own test, so that both always agree.
+    """
+    return bool(trainer._logger_connector.should_update_logs)
 
 
 class ClippedModule(LightningModule):

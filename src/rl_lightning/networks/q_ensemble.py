@@ -1,4 +1,4 @@
-"""Q-networks: one with an output for each discrete action, and one for continuous actions."""
+"""Q-networks of continuous actions."""
 
 import itertools
 import math
@@ -9,29 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rl_lightning.experience import EnvironmentSpec
-from rl_lightning.networks.bodies import Body, Flatten, FullPrecisionLinear, OneHot
-
-
-class QNetwork(nn.Module):
-    """Maps observations [B, *observation_shape] → Q-values [B, A], one for each action.
-
-    With `dueling`, Q = V + A − mean A over actions (Wang et al. 2016, equation 9).
-    """
-
-    def __init__(self, body: Body, num_actions: int, dueling: bool) -> None:
-        super().__init__()
-        self.body = body
-        self.advantages = FullPrecisionLinear(body.features, num_actions)
-        self.value = FullPrecisionLinear(body.features, 1) if dueling else None
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """Compute the Q-values of all actions."""
-        features = self.body(observations)
-        q_values: Tensor = self.advantages(features)
-        if self.value is None:
-            return q_values
-        centred: Tensor = q_values - q_values.mean(dim=1, keepdim=True)
-        return torch.add(self.value(features), centred)
+from rl_lightning.networks.bodies import Flatten, OneHot
 
 
 class QEnsemble(nn.Module):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from rl_lightning.networks.q_network import QEnsemble
+from rl_lightning.networks.q_ensemble import QEnsemble
 from specs import spec
 
 
