@@ -1,6 +1,7 @@
-"""What modules need of Lightning: their Trainer, when to log, and clipping in groups."""
+"""What modules need of Lightning and torch: Trainer, logging, clipping, optimizers' states."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.precision.amp import _optimizer_handles_unscaling
@@ -22,6 +23,23 @@ def should_log(trainer: Trainer) -> bool:
     a layer of a small network. This calls Lightning's own test, so that both always agree.
     """
     return bool(trainer._logger_connector.should_update_logs)
+
+
+def regrouped(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Give an optimizer's saved state the parameter groups of the optimizer that loads it.
+
+    Earlier versions had more groups, with the same parameters in the same order. The options of a
+    group, such as the learning rate, are those of the saved group of its first parameter.
+    """
+    saved, groups = state["param_groups"], optimizer.param_groups
+    order = [index for group in saved for index in group["params"]]
+    if len(saved) == len(groups) or len(order) != sum(len(group["params"]) for group in groups):
+        return state
+    options = {index: group for group in saved for index in group["params"]}
+    rest = iter(order)
+    new = [[next(rest) for _ in group["params"]] for group in groups]
+    new_groups = [{**options[indices[0]], "params": indices} for indices in new]
+    return {**state, "param_groups": new_groups}
 
 
 class ClippedModule(LightningModule):

@@ -8,8 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable
 from torch.optim import Optimizer
 
 from rl_lightning.callbacks.needs import NeedsCallback, missing_callbacks
-from rl_lightning.lightning_adapter.modules import ClippedModule, trainer_of
-from rl_lightning.runtime.checkpoints import regrouped
+from rl_lightning.lightning_adapter.modules import ClippedModule, regrouped, trainer_of
 from rl_lightning.runtime.constructors import CheckedConstructor
 from rl_lightning.runtime.seeding import torch_stream
 

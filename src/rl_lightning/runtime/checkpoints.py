@@ -7,7 +7,6 @@ from typing import Any, NoReturn
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from torch.optim import Optimizer
 
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 
@@ -110,23 +109,6 @@ def load_weights(path: Path, module: Any) -> str:
     new = [part for part in parts[0] if part not in shared]
     rest = f"; it has no {', '.join(new)}" if new else ""
     return f"New run with the weights of {', '.join(shared)} from {path}{rest}"
-
-
-def regrouped(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """Give an optimizer's saved state the parameter groups of the optimizer that loads it.
-
-    Earlier versions had more groups, with the same parameters in the same order. The options of a
-    group, such as the learning rate, are those of the saved group of its first parameter.
-    """
-    saved, groups = state["param_groups"], optimizer.param_groups
-    order = [index for group in saved for index in group["params"]]
-    if len(saved) == len(groups) or len(order) != sum(len(group["params"]) for group in groups):
-        return state
-    options = {index: group for group in saved for index in group["params"]}
-    rest = iter(order)
-    new = [[next(rest) for _ in group["params"]] for group in groups]
-    new_groups = [{**options[indices[0]], "params": indices} for indices in new]
-    return {**state, "param_groups": new_groups}
 
 
 def _load_with_weights(path: Path, module: Any) -> Any:
