@@ -77,7 +77,8 @@ class ReplaySegments:
         first = max(segments[0].start, segments[-1].stop - ring.num_rows + 1 + ring.history)
         ring.begin_at(first)
         for segment in segments:
-            rows = Rollout(*load_plain(folder / segment.name))
+            # Files of older versions have one more field, which is not needed.
+            rows = Rollout(*load_plain(folder / segment.name)[: len(Rollout._fields)])
             skip = max(0, first - segment.start)
             if skip < segment.stop - segment.start:
                 ring.extend(rows.each(itemgetter(slice(skip, None))))
