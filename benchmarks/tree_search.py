@@ -84,7 +84,10 @@ def main():
     if given.bfloat16:
         policy, value = (bfloat16(network) for network in (policy, value))
     evaluate = network_evaluator(game, policy, value)
-    rollout, share = rollout_evaluator(game, np.random.default_rng(0), given.rollouts_per_leaf), given.rollout_share
+    rollout, share = (
+        rollout_evaluator(game, np.random.default_rng(0), given.rollouts_per_leaf),
+        given.rollout_share,
+    )
     TreeSearch(game, evaluate, 8, rollout, share).search(midgames(game, 1))  # compiles
 
     states = midgames(game, 64)
