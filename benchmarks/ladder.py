@@ -49,6 +49,7 @@ def scatter(checkpoint: Path) -> list[dict[str, Any]]:
 
     trained = Reinforce.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     trained.trainer = Trainer(logger=False, log_every_n_steps=0)  # without it there is no loss
+    trained.learn_statistics = lambda batch, returns: None  # every episode has the same ones
     collector = Collector(EnvironmentMaker("CartPole-v1").make(EPISODES), gamma=0.99)
     collector.generator.manual_seed(0)
     earlier = collector.collect_episodes(trained, 1, seed=1)
@@ -61,7 +62,7 @@ def scatter(checkpoint: Path) -> list[dict[str, Any]]:
         gradients = []
         for n in range(EPISODES):
             columns = (column[:, n : n + 1] for column in batch[:6])
-            episode = Rollout(*columns, is_last_use=False)  # so no statistics are updated
+            episode = Rollout(*columns)
             descent = torch.autograd.grad(trained.training_step(episode), policy)
             gradients.append(torch.cat([part.flatten() for part in descent]))
         estimates = torch.stack(gradients).double()

@@ -1,4 +1,4 @@
-"""Seconds until the program answers, compared with the import of torch and Lightning.
+"""Measures how long commands take, compared with importing torch and Lightning.
 
     python benchmarks/startup.py --source . --repeats 5 --out docs/runs/startup.csv
 

@@ -7,20 +7,33 @@ from rl_lightning.studies.statistics import score_statistics
 
 
 def ppo() -> Table:
-    """PPO of docs/own_algorithm.md compared with Stable-Baselines3's."""
-    table = [["environment, seed", "", "greedy return", "seconds", "seconds of CPU time"]]
-    names = {"cartpole": "CartPole-v1", "halfcheetah": "HalfCheetah-v5"}
-    for file, name in names.items():
-        for row in read(f"ppo_{file}"):
-            who = "this page" if row["who"] == "rl_lightning" else "Stable-Baselines3"
-            seconds = [number(row["seconds"]), number(row["cpu_seconds"])]
-            table.append([f"{name}, {row['seed']}", who, number(row["return"], 1), *seconds])
+    """PPO on HalfCheetah-v5."""
+    table = [["", "seed", "environment steps", "last greedy return", "seconds"]]
+    for row in read("ppo_halfcheetah"):
+        greedy = spread(row) if row["return_std"] else number(row["return"])
+        steps, seconds = number(row["env_steps"]), number(row["seconds"])
+        table.append([row["who"], row["seed"], steps, greedy, seconds])
+    return table
+
+
+def lunarlander() -> Table:
+    """Last and best checkpoint of each seed."""
+    table = [["configuration", "seed", "environment steps", "last", "best", "seconds of `fit`"]]
+    for row in read("lunarlander"):
+        cells = [
+            number(row["steps"]),
+            f"**{number(row['last_return'])} ± {number(row['last_return_std'])}**",
+        ]
+        cells += [number(row["best_return"]), number(row["fit_seconds"])]
+        table.append([f"`{row['configuration']}`", row["seed_everything"], *cells])
     return table
 
 
 SEEDS_OF_CARTPOLE = {
     "dqn": "dqn/cartpole",
     "a2c": "a2c/cartpole",
+    "ppo": "ppo/cartpole",
+    "pqn": "pqn/cartpole",
     "trajectory": "reinforce/cartpole_trajectory",
     "reward_to_go": "reinforce/cartpole_reward_to_go",
     "discounted": "reinforce/cartpole_discounted",
@@ -306,6 +319,7 @@ TABLES = (
     cartpole_seeds,
     dqn_pong_seeds,
     ppo,
+    lunarlander,
     ladder_training,
     ladder_variance,
     a2c_locomotion,

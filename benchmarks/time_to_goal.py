@@ -104,10 +104,10 @@ def compare(
     """Run both with each seed of the command line in turn, in an empty folder, and write a table.
 
     Args:
-        description: Of the benchmark.
+        description: Description of the benchmark.
         ours: Trains with a seed.
         theirs: Trains with a seed.
-        columns: Makes the columns of a row beside `package` and `seed`.
+        columns: Makes the columns of a row, in addition to `package` and `seed`.
         seeds: Default number of seeds.
 
     Returns:

@@ -23,7 +23,6 @@ from lightning.pytorch.loggers import Logger
 
 from rl_lightning.callbacks import ExperienceMonitor, MLflowTracker, TargetNetwork
 from rl_lightning.datamodules import ReplayDataModule
-from rl_lightning.datamodules.source import TrainingDataset
 from rl_lightning.modules import DQN, dqn
 
 WARM_UP = 100
@@ -79,7 +78,7 @@ def bare(updates: int, seconds: dict[str, list[float]]) -> None:
     dqn.should_log = lambda _: False
     agent._trainer = trainer
     target.on_train_start(trainer, agent)
-    for update, batch in enumerate(TrainingDataset(data)):
+    for update, batch in enumerate(data.train_dataloader()):
         if update == WARM_UP:
             parts.clear()
             start = time.perf_counter()
@@ -88,7 +87,7 @@ def bare(updates: int, seconds: dict[str, list[float]]) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        target._seen_updates = -1  # the Trainer, which does not train here, counts no update
+        target._seen_updates = -1  # this Trainer counts no updates, so its count seems unchanged
         target.on_train_batch_end(trainer, agent, None, batch, update)
         parts["learning"] += time.perf_counter() - learning
     counted = updates - WARM_UP

@@ -7,7 +7,7 @@ Tests run every row. `docs/trainer_flags.md` holds the rows that are refused or 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-AGENTS = ("DQN", "SAC", "A2C", "Reinforce", "QLearning", "ValueIteration")
+AGENTS = ("DQN", "SAC", "A2C", "Reinforce", "PPO", "PQN", "QLearning", "ValueIteration")
 CLASSIFIERS = ("RecurrentAttentionModel", "FullyConnectedClassifier")
 ALGORITHMS = (*AGENTS, *CLASSIFIERS)
 TABLES = ("QLearning", "ValueIteration")
@@ -182,7 +182,7 @@ ROWS = (
     row("max_epochs", "0", effect=lambda run: run.updates == 0),
     row("max_epochs", "-1 --trainer.max_steps 6", effect=lambda run: run.updates == 6),
     row("min_epochs", f"2 --trainer.max_epochs 3 {STOPS}", shown="2",
-        reason="beside an EarlyStopping that stops at once",
+        reason="with an EarlyStopping that stops at once",
         effect=lambda run: run.updates == 2 * UPDATES),
     row("max_steps", "2", reason="the epoch that it cuts short has no validation",
         effect=lambda run: (run.updates, run.validations) == (2, 0) and run.has("last.ckpt")),
@@ -190,7 +190,7 @@ ROWS = (
         effect=lambda run: run.updates == 2),
     row("max_steps", "0", effect=lambda run: run.updates == 0),
     row("min_steps", f"6 --trainer.max_epochs 3 {STOPS}", shown="6",
-        reason="beside an EarlyStopping that stops at once",
+        reason="with an EarlyStopping that stops at once",
         effect=lambda run: 6 <= run.updates <= 2 * UPDATES),
     row("max_time", "00:00:00:01 --trainer.max_epochs 100000", shown="00:00:00:01",
         effect=lambda run: UPDATES < run.updates < 100_000),

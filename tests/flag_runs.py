@@ -22,6 +22,10 @@ REPLAY = (
     "--data.batch_size 4 --data.capacity 64 --data.warmup_env_steps 8 "
 )
 ROLLOUT = f"--data RolloutDataModule {EVALUATION} --data.num_envs 2 "
+MINIBATCHES = (
+    f"--data RolloutMinibatchDataModule {EVALUATION} --data.num_envs 2 --data.rollout_length 4 "
+    "--data.passes 2 --data.minibatches 2 "
+)
 CARTPOLE = "--data.env_id CartPole-v1 --data.env_kwargs.max_episode_steps 10 "
 PENDULUM = "--data.env_id Pendulum-v1 --data.env_kwargs.max_episode_steps 10 "
 LAKE = "--data.env_id FrozenLake-v1 --data.env_kwargs.max_episode_steps 10 "
@@ -52,6 +56,8 @@ MODULES = {
     "SAC": "--model SAC " + NETWORK,
     "A2C": "--model A2C " + NETWORK,
     "Reinforce": "--model Reinforce " + NETWORK,
+    "PPO": "--model PPO " + NETWORK,
+    "PQN": "--model PQN " + NETWORK,
     "QLearning": "--model QLearning --model.initial_value 1.0 ",
     "ValueIteration": "--model ValueIteration",
     "PolicyEvaluation": "--model PolicyEvaluation",
@@ -68,6 +74,7 @@ DATA = {
     "SAC": REPLAY + PENDULUM,
     "A2C": ROLLOUT + CARTPOLE + "--data.rollout_length 4",
     "Reinforce": ROLLOUT + CARTPOLE + "--data.episodes_per_update 2",
+    **dict.fromkeys(("PPO", "PQN"), MINIBATCHES + CARTPOLE),
     "QLearning": REPLAY + LAKE,
     "ValueIteration": f"--data TabularDataModule {EVALUATION} {LAKE}",
     "SupervisedPolicy": EXPERT_GAMES,

@@ -30,11 +30,14 @@ def loss_terms(module: PolicyGradient, batch: Rollout) -> Terms:
     if module._trainer is None:
         with_trainer(module)
     before = module.value_coefficient, module.entropy_coefficient
+    learn_statistics = module.learn_statistics
+    module.learn_statistics = lambda batch, returns: None
 
     def loss(value: float, entropy: float) -> Tensor:
         module.value_coefficient, module.entropy_coefficient = value, entropy
-        return module.training_step(batch._replace(is_last_use=False))
+        return module.training_step(batch)
 
     policy, with_value, with_entropy = loss(0, 0), loss(1, 0), loss(0, 1)
     module.value_coefficient, module.entropy_coefficient = before
+    module.learn_statistics = learn_statistics
     return Terms(policy, with_value - policy, policy - with_entropy)

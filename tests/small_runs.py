@@ -34,6 +34,12 @@ EXPERIMENTS = {
     "--data.rollout_length 8",
     "reinforce/cartpole_moving_average": COPIES + " --data.episodes_per_update 2 "
     "--data.updates_per_epoch 4",
+    "ppo/cartpole": COPIES + " --data.updates_per_epoch 7 --data.rollout_length 8 "
+    "--data.minibatches 3 --data.passes 2 --model.hidden_sizes [8] "
+    "--model.normalise_observations true --model.normalise_returns true",
+    "pqn/cartpole": COPIES + " --data.updates_per_epoch 7 --data.rollout_length 8 "
+    "--data.minibatches 3 --data.passes 2 --model.hidden_sizes [8] "
+    "--model.normalise_observations true",
     "q_learning/frozenlake": " --data.keep_replay true --data.updates_per_epoch 10",
     "value_iteration/frozenlake": " --data.updates_per_epoch 2",
     "alphago/supervised": f" --data.path {SAMPLE} --data.validation_share 0.2 "

@@ -35,6 +35,6 @@ def imports(path: Path, names: set[str]) -> Iterator[str]:
         elif isinstance(node, ast.Import):
             yield from (each.name for each in node.names)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            # A string may name a module, or a class in one.
+            # A string may name a module, or a class in one. Alone, "rl_lightning" is a word.
             parents = (node.value, node.value.rpartition(".")[0])
-            yield from (each for each in parents if each in names)
+            yield from (each for each in parents if each in names and "." in each)

@@ -15,6 +15,8 @@ TINY = (
 )
 EXPERIMENTS = {
     "a2c/pong": "--data.rollout_length 4",
+    "pqn/breakout": "--data.rollout_length 4 --data.minibatches 2",
+    "ppo/breakout": "--data.rollout_length 4 --data.minibatches 2",
     "dqn/pong": "--data.env_steps_per_update 2 --data.batch_size 4 --data.capacity 200 "
     "--data.warmup_env_steps 60",
 }

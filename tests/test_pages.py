@@ -26,7 +26,7 @@ SHORT = {
             "--data.eval_episodes",
             "2",
         ),
-        *("--data.rollout_length", "8", "--data.num_eval_envs", "2"),
+        *("--data.rollout_length", "8", "--data.num_envs", "2", "--data.num_eval_envs", "2"),
     ],
     "own_environment.md": [
         *("--trainer.max_epochs", "1", "--data.updates_per_epoch", "2", "--data.num_envs", "2"),

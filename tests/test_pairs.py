@@ -23,6 +23,7 @@ SOURCES = {
     "ReplayDataModule": DATA["QLearning"],
     "RolloutDataModule": DATA["A2C"],
     "whole episodes": DATA["Reinforce"],
+    "RolloutMinibatchDataModule": DATA["PPO"],
     "TabularDataModule": DATA["ValueIteration"],
     "MNISTDataModule": DATA["RecurrentAttentionModel"],
     "ExpertGamesDataModule": DATA["SupervisedPolicy"],
@@ -33,6 +34,7 @@ FITS = {
     "ReplayDataModule": {"DQN", "SAC", "QLearning"},
     "RolloutDataModule": {"A2C"},
     "whole episodes": {"A2C", "Reinforce"},
+    "RolloutMinibatchDataModule": {"PPO", "PQN"},
     "TabularDataModule": {"ValueIteration", "PolicyEvaluation"},
     "MNISTDataModule": {
         "RecurrentAttentionModel",
@@ -48,7 +50,8 @@ BOARD_PLAYERS = {"SelfPlayPolicy", "GameValue"}
 NEEDS = {
     "TargetNetwork": {"DQN", "SAC"},
     "RenewPriorities": {"DQN", "SAC"},
-    "ExperienceMonitor": {"DQN", "SAC", "QLearning", "A2C", "Reinforce"} | BOARD_PLAYERS,
+    "ExperienceMonitor": {"DQN", "SAC", "QLearning", "A2C", "Reinforce", "PPO", "PQN"}
+    | BOARD_PLAYERS,
     "ValuePictures": FITS["TabularDataModule"],
     "EpisodeWriter": set(MODULES) - FITS["MNISTDataModule"] - BOARD_PLAYERS - {"SupervisedPolicy"},
     "BoardGameWriter": BOARD_PLAYERS,

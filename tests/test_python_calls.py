@@ -10,7 +10,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 import python_calls
 
 # Some 3% above what was counted on Python 3.11, because versions of NumPy and Python differ.
-MOST_CALLS = {"dqn/cartpole": 1_480, "a2c/cartpole": 3_880, "sac/halfcheetah": 2_080}
+MOST_CALLS = {"dqn/cartpole": 1_300, "a2c/cartpole": 3_390, "sac/halfcheetah": 1_730}
 
 
 @pytest.mark.parametrize("config", MOST_CALLS)

@@ -46,6 +46,7 @@ _LOGGER = {"class_path": "rl_lightning.tracking.mlflow_tracker.MLflowTracker"}
 # Without the name of a class, these flags list the classes.
 _LISTED = {"--model.help": modules, "--data.help": datamodules}
 
+_FOR_USERS = (ConfigurationError, MisconfigurationException, RunError)
 _LOST_RANK = "another process of this run has ended: see its error message for the reason"
 
 
@@ -57,9 +58,8 @@ def _configuring() -> Iterator[None]:
     except Exception as error:
         if _user_error(error) is not None:
             raise
-        raise ConfigurationError(
-            f"the configuration cannot be used: {type(error).__name__}: {shorten(str(error))}"
-        ) from error
+        what = f"{type(error).__name__}: {shorten(str(error))}"
+        raise ConfigurationError(f"the configuration cannot be used: {what}") from error
 
 
 class CommandLine(ConfiguredCLI):
@@ -146,36 +146,32 @@ class CommandLine(ConfiguredCLI):
         """Make the Trainer, with all that this package adds to Lightning's."""
         objects = self.config_init[self.subcommand]
         made = {key: objects[key] for key in DEFAULT_CALLBACKS}
-        best = self.options.checkpoint.as_dict()
         completed = complete_flags(
-            self.model, self.datamodule, objects.trainer, made, best, self.describe
+            self.model, self.datamodule, objects.trainer, made, self.describe
         )
         return super().instantiate_trainer(**{**completed, **kwargs})
 
     def describe(self) -> RunDescription:
         """The names, parameters and tags of a run of this configuration."""
-        config, defaults = self._configuration()
+        defaults = self._plain(self._parser_of_subcommand.get_defaults())
         return describe_run(
-            getattr(self.model, "algorithm", type(self.model).__name__),
-            getattr(self.datamodule, "task", type(self.datamodule).__name__),
-            self._command,
-            config,
-            defaults,
+            self.model, self.datamodule, self._command, self._plain(self.options), defaults
         )
 
-    def _configuration(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The resolved configuration and the defaults, as in a YAML file."""
-        assert self.subcommand is not None
-        parser = self._parsers[self.subcommand]
-        config, defaults = (
-            yaml.safe_load(parser.dump(each, skip_none=False, skip_validation=True))
-            for each in (self.options, parser.get_defaults())
-        )
-        return config, defaults
+    @property
+    def _parser_of_subcommand(self) -> OneLineParser:
+        return self._parsers[str(self.subcommand)]
+
+    def _plain(self, config: Any) -> dict[str, Any]:
+        """A configuration as in a YAML file."""
+        text = self._parser_of_subcommand.dump(config, skip_none=False, skip_validation=True)
+        plain: dict[str, Any] = yaml.safe_load(text)
+        return plain
 
     def after_instantiate_classes(self) -> None:
         """Find and check the checkpoint, and continue its run."""
-        prepare_trainer(self.trainer, self.model, self.datamodule, self.subcommand == "fit")
+        fitting = self.subcommand == "fit"
+        prepare_trainer(self.trainer, self.model, self.datamodule, fitting)
         asked, weights = (self.options.get(key) for key in ("ckpt_path", "weights_path"))
         if weights is not None:
             if asked is not None:
@@ -186,13 +182,9 @@ class CommandLine(ConfiguredCLI):
             rank_zero_info(load_weights(Path(weights), self.model))
         if asked is not None:
             self.config_init[self.subcommand]["ckpt_path"] = find_checkpoint(
-                asked,
-                self.trainer,
-                self.model,
-                self._configuration()[0],
-                fitting=self.subcommand == "fit",
+                asked, self.trainer, self.model, self._plain(self.options), fitting
             )
-        elif self.subcommand != "fit" and not self.options.untrained:
+        elif not fitting and not self.options.untrained:
             raise ConfigurationError(
                 f"{self.subcommand} needs a checkpoint, because without one the weights are "
                 "untrained: give --ckpt_path, or --untrained true if you want that"
@@ -275,16 +267,14 @@ def main(args: list[str] | None = None, cli: Callable[..., CommandLine] = Comman
         if has_several_ranks() and is_lost_connection(error):
             _print_error(f"rl_lightning: error: {_LOST_RANK}")
             return 1
-        shown = _user_error(error)
-        if shown is None and refuses_settings(error):
-            shown = error
+        shown = _user_error(error) or (error if refuses_settings(error) else None)
         if shown is None:
             raise
         # All ranks have the same errors in the configuration, so rank 0 prints them. After the
         # process group has started, a single rank may fail, so each rank prints its error.
         each_rank = has_several_ranks() or isinstance(shown, LauncherError)
         show = _print_error if each_rank else rank_zero_only(_print_error)
-        show(f"rl_lightning: error: {one_line(str(shown))}")
+        show(f"rl_lightning: error: {one_line(shown)}")
         return 1 if isinstance(shown, RunError) else 2
     return 0
 
@@ -298,8 +288,6 @@ def _user_error(error: BaseException | None) -> BaseException | None:
 
     jsonargparse wraps the errors that constructors raise.
     """
-    while error is not None and not isinstance(
-        error, (ConfigurationError, MisconfigurationException, RunError)
-    ):
+    while error is not None and not isinstance(error, _FOR_USERS):
         error = error.__cause__ or error.__context__
     return error

@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from lightning.pytorch.plugins import CheckpointIO
 from rl_lightning.callbacks.defaults import (
     DEFAULT_CALLBACKS,
     check_checkpoint_callbacks,
-    default_callbacks,
+    is_wanted,
 )
 from rl_lightning.callbacks.safeguards import Safeguards
 from rl_lightning.compatibility.check import check
@@ -71,9 +71,8 @@ def make_trainer(
     if given.setdefault("logger", True) is True and not given.get("barebones"):
         given["logger"] = MLflowTracker(save_dir=given["default_root_dir"])
     made = {key: kind(**options) for key, (kind, options) in DEFAULT_CALLBACKS.items()}
-    best = DEFAULT_CALLBACKS["checkpoint"][1]
     described = partial(_describe, module, data, flags)
-    trainer = Trainer(**complete_flags(module, data, given, made, best, described))
+    trainer = Trainer(**complete_flags(module, data, given, made, described))
     prepare_trainer(trainer, module, data, fitting=False)
     return trainer
 
@@ -116,7 +115,6 @@ def complete_flags(
     data: LightningDataModule,
     flags: Mapping[str, Any],
     made: Mapping[str, Any],
-    best_checkpoint: Mapping[str, Any],
     describe: Callable[[], RunDescription],
 ) -> dict[str, Any]:
     """Add callbacks and plugins to the flags of a Trainer, and describe the run to its tracker.
@@ -126,7 +124,6 @@ def complete_flags(
         data: The datamodule.
         flags: Arguments of `lightning.Trainer`.
         made: The callbacks of `DEFAULT_CALLBACKS`, by key.
-        best_checkpoint: The settings of the callback "checkpoint".
         describe: Makes the run's description.
 
     Raises:
@@ -144,7 +141,9 @@ def complete_flags(
         root = completed.get("default_root_dir") or TRAINER_DEFAULTS["default_root_dir"]
         completed["default_root_dir"] = str(Path(root, "untracked", name))
     given = _listed(completed.get("callbacks"))
-    added = default_callbacks(made, best_checkpoint, completed, module, data, given)
+    added = [
+        each for key, each in made.items() if is_wanted(key, each, completed, module, data, given)
+    ]
     completed["callbacks"] = [*given, *added, Safeguards()]
     check_checkpoint_callbacks(completed["callbacks"])
     plugins = _listed(completed.get("plugins"))
@@ -165,19 +164,14 @@ def _describe(
     """Describe a run by the constructors' arguments, as the command line does by its YAML."""
     optimizer = getattr(module, "optimizer", None)
     settings = {} if optimizer is None else {"optimizer": _callable(optimizer)}
+    plain = str | int | float | None
     config = {
         "seed_everything": getattr(data, "seed", torch.initial_seed()),
         "model": _object(module, {**module.hparams, **settings}),
         "data": _object(data, dict(data.hparams)),
-        "trainer": dict(_plain(flags)),
+        "trainer": {key: each for key, each in flags.items() if isinstance(each, plain)},
     }
-    return describe_run(
-        getattr(module, "algorithm", type(module).__name__),
-        getattr(data, "task", type(data).__name__),
-        shlex.join(["python", *sys.argv]),
-        config,
-        {},
-    )
+    return describe_run(module, data, shlex.join(["python", *sys.argv]), config, {})
 
 
 def _object(value: object, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,9 +185,3 @@ def _callable(made_by: Any) -> dict[str, Any]:
     function = getattr(made_by, "func", made_by)
     name = f"{function.__module__}.{getattr(function, '__name__', type(function).__name__)}"
     return {"class_path": name, "init_args": getattr(made_by, "keywords", {})}
-
-
-def _plain(flags: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in flags.items():
-        if isinstance(value, str | int | float | None):
-            yield key, value

@@ -109,9 +109,12 @@ def test_a_resumed_run_continues_the_count_and_adds_no_share_twice(tmp_path, sto
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"every_n_updates": 0}, "every_n_updates is 0"),
-        ({"tau": 0.0}, r"tau is 0.0: choose it in \(0, 1\]"),
-        ({"tau": 1.5}, "tau is 1.5"),
+        (
+            {"every_n_updates": 0},
+            "of TargetNetwork is 0: it must be greater than or equal to 1",
+        ),
+        ({"tau": 0.0}, "tau of TargetNetwork is 0.0: it must be greater than 0"),
+        ({"tau": 1.5}, "tau of TargetNetwork is 1.5: it must be less than or equal to 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, said):

@@ -27,6 +27,10 @@ REPLAY = (
     "--data.capacity 64 --data.warmup_env_steps 8 --data.n_step 2 "
 )
 ROLLOUT = "--data RolloutDataModule --data.num_envs 2 "
+MINIBATCHES = (
+    "--data RolloutMinibatchDataModule --data.num_envs 2 --data.rollout_length 4 --data.passes 2 "
+    "--data.minibatches 2 "
+)
 # As many options as possible are on, so that few cases cover much code.
 ALGORITHMS = {
     "DQN": "--model DQN --model.double true --model.dueling true "
@@ -38,6 +42,9 @@ ALGORITHMS = {
     f"{ROLLOUT} --data.rollout_length 4",
     "Reinforce": f"--model Reinforce --model.hidden_sizes [8] {ROLLOUT} "
     "--data.episodes_per_update 2",
+    "PPO": "--model PPO --model.hidden_sizes [8] --model.normalise_returns true "
+    f"--model.shared_body true {MINIBATCHES}",
+    "PQN": f"--model PQN --model.dueling true --model.hidden_sizes [8] {MINIBATCHES}",
     "QLearning": f"--model QLearning {REPLAY}",
     "ValueIteration": "--model ValueIteration --data TabularDataModule",
     "PolicyEvaluation": "--model PolicyEvaluation --data TabularDataModule",

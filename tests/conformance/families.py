@@ -10,14 +10,16 @@ NETWORKS = ("nature", "atari_2013")
 # By algorithm, "" if it trains, else a part of the error that refuses the environment.
 Says = dict[str, str]
 CONTINUOUS: Says = {
-    "DQN": "has continuous ones: use SAC or A2C there",
+    "DQN": "has continuous ones: use SAC, PPO or A2C there",
     "SAC": "",
     "A2C": "",
     "Reinforce": "",
+    "PPO": "",
+    "PQN": "has continuous ones: use SAC, PPO or A2C there",
     "QLearning": "has no table: tables need Discrete observations",
     "ValueIteration": "has no finite table",
 }
-DISCRETE = CONTINUOUS | {"DQN": "", "SAC": "has discrete ones: use DQN or A2C there"}
+DISCRETE = CONTINUOUS | {"DQN": "", "PQN": "", "SAC": "has discrete ones: use DQN or A2C there"}
 UNBOUNDED = CONTINUOUS | {"SAC": "have no bounds"}
 COUNTED = DISCRETE | {"QLearning": "", "ValueIteration": "does not expose its dynamics"}
 COUNTED_BY_WRAPPER = COUNTED | {"ValueIteration": "leave data.wrappers out"}
@@ -74,9 +76,9 @@ NOT_FINITE = "infinite or NaN"
 CLASSIC_CONTROL = [
     short("CartPole-v1", DISCRETE, sample=("DQN",)),
     short("CartPole-v1", DISCRETE, ASYNC, "CartPole-async"),
-    short("MountainCar-v0", DISCRETE),
+    short("MountainCar-v0", DISCRETE, sample=("PQN",)),
     short("MountainCarContinuous-v0", CONTINUOUS),
-    short("Pendulum-v1", CONTINUOUS, sample=("DQN", "A2C", "SAC")),
+    short("Pendulum-v1", CONTINUOUS, sample=("DQN", "A2C", "SAC", "PPO", "PQN")),
     short("Acrobot-v1", DISCRETE),
 ]
 TOY_TEXT = [
@@ -173,7 +175,7 @@ ODD_OBSERVATIONS = [
     *(odd(name, DISCRETE) for name in ("Float16", "Float64", "Bool", "MultiBinary")),
     *(odd(name, DISCRETE) for name in ("MultiDiscrete", "Scalar", "Cube", "Tesseract", "Nothing")),
     *(odd(name, DISCRETE) for name in ("Unbounded", "HalfBounded", "Lists")),
-    odd("Started", COUNTED, sample=("QLearning",)),
+    odd("Started", COUNTED, sample=("QLearning", "PPO")),
     *(odd(name, COUNTED) for name in ("StartedBytes", "Negative", "PythonIntegers")),
     *(odd(name, all_say(NEEDS_FLATTENING)) for name in ("Dict", "Tuple", "Text", "OneOf")),
     *(odd(name, DISCRETE, FLATTENED) for name in ("Dict", "Tuple", "Text", "OneOf")),
@@ -289,7 +291,7 @@ class Case(NamedTuple):
         """Arguments of the command, in addition to those of all cases of the algorithm."""
         # Discrete observations have no mean.
         has_mean = "no table" in self.environment.says.get("QLearning", "")
-        normalised = self.algorithm == "A2C" and has_mean
+        normalised = self.algorithm in ("A2C", "PPO", "PQN") and has_mean
         return [
             *("--data.env_id", self.environment.env_id),
             *self.environment.options.split(),

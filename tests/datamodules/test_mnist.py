@@ -194,9 +194,9 @@ def test_shift_moves_by_at_most_so_many_pixels() -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"image_size": 20}, "smaller than a digit"),
-        ({"batch_size": 0}, "batch_size >= 1"),
-        ({"clutter": -1}, "clutter >= 0"),
+        ({"image_size": 20}, "image_size is 20: make it at least 28"),
+        ({"batch_size": 0}, "batch_size is 0: make it at least 1"),
+        ({"clutter": -1}, "clutter is -1: make it at least 0"),
     ],
 )
 def test_invalid_settings_are_refused(argument: dict[str, int], message: str) -> None:

@@ -1,4 +1,3 @@
-from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -100,6 +99,25 @@ def test_the_replay_ratio_asked_for_is_kept_through_resets(asked, ratio, lengths
         assert (update + 1) / ratio - 1e-9 <= learned_from < (update + 1) / ratio + 3
 
 
+@pytest.mark.parametrize("due", [(2, 4), (1, 2)])  # earlier versions wrote reduced fractions
+def test_updates_due_are_resumed_from_checkpoints(due):
+    first, second = (on_rank(num_envs=2, env_steps_per_update=4, env_kwargs={"lengths": (99,)})
+                     for _ in range(2))  # fmt: skip
+    first.next_batch()
+    state = first.rank_state()
+    first._due = 2
+    assert first.rank_state()["updates_due"] == (2, 4)
+    second.load_rank_state({**state, "updates_due": due})
+    second._fill()
+    steps = []
+    for data in (first, second):
+        before = data.collector.env_steps
+        for _ in range(3):
+            data.next_batch()
+            steps.append(data.collector.env_steps - before)
+    assert steps == [2, 6, 10] * 2
+
+
 def test_with_one_copy_several_updates_follow_each_step():
     policy = run(replay(num_envs=1, env_steps_per_update=None, replay_ratio=2, updates_per_epoch=6,
                       env_kwargs={"lengths": (99,)}))  # fmt: skip
@@ -163,7 +181,7 @@ def prioritised(world_size=1, **overrides):
     """A prioritised replay in which the priority of a row is its step of the episode plus 1."""
     settings = {"priority_exponent": 1.0, "importance_exponent": 0.4, "batch_size": 1000}
     data = on_rank(0, world_size, **{**settings, "importance_env_steps": 1000, **overrides})
-    data._updates_due = Fraction(7)  # so that nothing is collected before these updates
+    data._due = 7 * data._units_of_update  # so that nothing is collected before these updates
     data.updates = 1
     batch = data.next_batch()  # equal priorities, so that 1,000 draws contain each row
     assert set(batch.observations[:, 1].tolist()) == set(range(40))
@@ -201,7 +219,7 @@ def test_importance_weights_are_divided_by_the_largest_of_each_minibatch():
 
 def test_beta_grows_while_experience_is_collected():
     data = prioritised(updates_per_epoch=56, importance_env_steps=400)
-    data.updates, data._updates_due = 0, Fraction(0)
+    data.updates, data._due = 0, 0
     betas = []
     for batch in data.train_dataloader():
         known = batch.observations[:, 1] < 40  # later rows have the largest priority so far

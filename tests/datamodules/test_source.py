@@ -7,7 +7,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from rl_lightning.datamodules.source import SourceDataModule, TrainingDataset, WholeBatchLoader
+from rl_lightning.datamodules.source import SourceDataModule
 from rl_lightning.experience import ExperienceSource, LabelledImages
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.seeding import numpy_stream, stream_seed, torch_stream
@@ -24,7 +24,7 @@ class Numbers(SourceDataModule):
         return torch.tensor([self.updates])
 
     def predict_dataloader(self):
-        return WholeBatchLoader(TrainingDataset(self))
+        return self.train_dataloader()
 
 
 class Seeing(LightningModule):
@@ -50,7 +50,7 @@ class Seeing(LightningModule):
 def test_an_epoch_is_sized_and_batches_go_on_over_epochs():
     data = Numbers(seed=0)
     loader = data.train_dataloader()
-    assert len(loader) == len(TrainingDataset(data)) == 4
+    assert len(loader) == len(loader.dataset) == 4
     assert [batch.item() for batch in loader] == [0, 1, 2, 3]
     assert [batch.item() for batch in data.train_dataloader()] == [4, 5, 6, 7]
 

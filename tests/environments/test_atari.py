@@ -8,7 +8,7 @@ from torch.nn import functional
 from rl_lightning.environments.atari import AtariGames
 from rl_lightning.environments.making import EnvironmentMaker
 from rl_lightning.interaction.collector import Collector
-from rl_lightning.interaction.evaluation import EpisodeRecordings, play_episodes
+from rl_lightning.interaction.evaluation import play_episodes, record_episode
 from rl_lightning.runtime.errors import ConfigurationError
 
 gym.register_envs(ale_py)
@@ -147,7 +147,7 @@ def test_games_start(env_id):
 
 def test_the_screen_shows_the_episode_that_is_played():
     envs = EnvironmentMaker("ALE/Breakout-v5", {"protocol": "sticky"}).make_rendered()
-    episode = next(iter(EpisodeRecordings(envs, Random(4), GAMMA, [3])))
+    episode = record_episode(envs, Random(4), GAMMA, 3)
     assert episode.frames.shape == (len(episode.rollout.rewards) + 1, 210, 160, 3)
     assert episode.frames_per_second == 15
     assert (episode.frames.float().std(-1) > 0).any()

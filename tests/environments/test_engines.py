@@ -9,8 +9,7 @@ import torch
 from rl_lightning.datamodules import ReplayDataModule
 from rl_lightning.environments.envpool import make_pooled
 from rl_lightning.environments.making import EnvironmentMaker, longest_episode
-from rl_lightning.environments.spaces import to_environment
-from rl_lightning.environments.stepping import reset, step
+from rl_lightning.environments.stepping import reset, step, to_environment
 from rl_lightning.interaction.collector import Collector
 from rl_lightning.runtime.errors import ConfigurationError
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from rl_lightning.functional.returns import (
     discounted_rewards_to_go,
     generalised_advantages,
+    lambda_returns,
     masked_mean,
     masked_moments,
     n_step_returns,
@@ -115,6 +116,19 @@ def test_generalised_advantages(case: Case) -> None:
         case.rewards, case.discounts, case.ends, case.values, LAMBDA
     )
     case.check(advantages, naive)
+
+
+@given(cases)
+def test_lambda_returns(case: Case) -> None:
+    def naive(t: int, n: int) -> float:
+        here = case.rewards[t, n]
+        bootstrap = case.discounts[t, n] * case.values[t + 1, n]
+        if case.ends[t, n] or t + 1 == T:
+            return here + bootstrap
+        return here + (1 - LAMBDA) * bootstrap + LAMBDA * GAMMA * naive(t + 1, n)
+
+    returns = lambda_returns(case.rewards, case.discounts, case.ends, case.values, LAMBDA)
+    case.check(returns, naive)
 
 
 @given(cases)

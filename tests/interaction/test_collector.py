@@ -4,7 +4,7 @@ import torch
 
 from rl_lightning.environments.making import EnvironmentMaker
 from rl_lightning.interaction.collector import Collector
-from rl_lightning.interaction.evaluation import EpisodeRecordings, EvaluationDataset, play_episodes
+from rl_lightning.interaction.evaluation import evaluate, play_episodes, record_episode
 from rl_lightning.replay.ring import ReplayRing
 
 
@@ -90,7 +90,7 @@ def test_evaluation_plays_one_whole_episode_of_every_copy():
     # If the first four episodes to finish were taken, the long ones would be missing.
     envs = EnvironmentMaker("test/Counting-v0", {"lengths": (2, 50)}).make(4)
     assert play_episodes(envs, Always(0), 0).lengths.tolist() == [2, 2, 2, 2]
-    waves = list(EvaluationDataset(envs, Always(0), [1, 2, 3]))
+    waves = list(evaluate(envs, Always(0), [1, 2, 3]))
     assert [wave.lengths.tolist() for wave in waves] == [[50] * 4, [2] * 4, [50] * 4]
     assert waves[0].returns.tolist() == [50.0] * 4
 
@@ -111,7 +111,7 @@ def test_evaluation_of_unequal_episodes_counts_each_once():
 
 def test_a_recorded_episode_is_whole_and_has_a_frame_of_every_observation():
     envs = EnvironmentMaker("CartPole-v1", {"render_mode": "rgb_array"}).make(1)
-    episode = next(iter(EpisodeRecordings(envs, Always(0), 0.9, [3])))
+    episode = record_episode(envs, Always(0), 0.9, 3)
     steps = len(episode.rollout.rewards)
     assert episode.rollout.ends.flatten().tolist() == [False] * (steps - 1) + [True]
     assert episode.rollout.observations.shape == (steps + 1, 1, 4)

@@ -1,8 +1,11 @@
 """One-line errors from jsonargparse's messages, and a LightningCLI that reads no checkpoint."""
 
+from typing import Annotated
+
 import pytest
 import torch
 import yaml
+from annotated_types import Le
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import LightningCLI
 
@@ -30,15 +33,22 @@ def test_the_module_is_that_of_the_configuration(base, size, tmp_path):
     assert cli.model.size == size
 
 
+Share = Annotated[float, Le(1)]
+
+
 class Options:
-    def __init__(self, number: int = 1, share: float | None = None, hidden: str = "a") -> None: ...
+    def __init__(self, number: int = 1, share: Share | None = None, hidden: str = "a") -> None: ...
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ("--options.number x", "options.number: Expected a value of type int"),
-        ("--options.share x", "options.share: Expected a value of type float"),
+        ("--options.share x", "options.share: Input should be a valid number"),
+        (
+            "--options.share 3",
+            "options.share: Input should be less than or equal to 1 and not '3'",
+        ),
         ("--options.hiden b", "did you mean options.hidden"),
         ("--timer Nothing", "there is no class Nothing"),
         ("--config empty.yaml", "a --config file is empty"),

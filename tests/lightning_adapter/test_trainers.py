@@ -5,8 +5,8 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
-from rl_lightning.lightning_adapter.logging import should_log
-from rl_lightning.lightning_adapter.trainers import round_tables, start_method, trainer_of
+from rl_lightning.lightning_adapter.modules import should_log, trainer_of
+from rl_lightning.lightning_adapter.trainers import round_tables, start_method
 from small_module import SmallModule
 from trainers import quiet
 

@@ -144,7 +144,7 @@ def test_statistics_are_updated_after_the_loss_with_valid_rows_only() -> None:
         values = module.critic(normalised).unflatten(0, (6, 4))
     returns = (module.advantages(batch, values) + values[:-1])[batch.mask]
     assert module.normaliser is not None
-    loss_terms(module, batch)  # these are no last uses of the batch
+    loss_terms(module, batch)  # does not update the statistics
     assert module.normaliser.count == 0
     module.training_step(batch)
     assert module.normaliser.count == batch.mask.sum()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from lightning.pytorch.cli import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR
 
 from loss_terms import loss_terms, with_trainer
 from rl_lightning.experience import Rollout
@@ -135,6 +136,43 @@ def test_the_schedule_sets_the_learning_rates_of_policy_and_critic(kind: type) -
     both["lr_scheduler"].step()
     assert before == [0.001, 0.02]
     assert [group["lr"] for group in both["optimizer"].param_groups] == [0.0005, 0.01]
+
+
+@pytest.mark.parametrize("rate", [None, 0.02])
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_an_optimizer_state_of_earlier_versions_is_resumed(
+    rate: float | None, scheduled: bool
+) -> None:
+    """Earlier versions always had a group for the critic."""
+
+    def halved(optimizer: torch.optim.Optimizer) -> LambdaLR:
+        return LambdaLR(optimizer, lambda epoch: 0.5**epoch)
+
+    module = make(A2C, critic_learning_rate=rate, lr_scheduler=halved if scheduled else None)
+    assert module.critic_body is not None
+    assert module.value_head is not None
+    critic = [*module.critic_body.parameters(), *module.value_head.parameters()]
+    policy = [p for p in module.parameters() if not any(p is other for other in critic)]
+    before = torch.optim.Adam([{"params": policy}, {"params": critic}], lr=0.004)
+    before.param_groups[1]["lr"] = rate or 0.004
+    for number, parameter in enumerate([*policy, *critic]):
+        parameter.grad = torch.full_like(parameter, float(number))
+    before.step()
+    made = module.configure_optimizers()
+    after = made["optimizer"] if scheduled else made
+    if scheduled:
+        made["lr_scheduler"].load_state_dict(halved(before).state_dict())
+    after.load_state_dict(before.state_dict())
+    assert len(after.param_groups) == 1 + (scheduled or rate is not None)
+    for optimizer, number in ((before, 0), (after, 1)):
+        rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        assert rates[id(policy[0])] == 0.004, number
+        assert rates[id(critic[0])] == (rate or 0.004), number
+    for parameter in [*policy, *critic]:
+        assert torch.equal(before.state[parameter]["exp_avg"], after.state[parameter]["exp_avg"])
+    if scheduled:
+        after.step()
+        made["lr_scheduler"].step()
 
 
 def test_a_schedule_on_plateaus_names_its_metric() -> None:

@@ -1,3 +1,4 @@
+import copy
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ from rl_lightning.datamodules import ReplayDataModule
 from rl_lightning.experience import Exploration, Transitions
 from rl_lightning.functional.maximum_entropy import squashed_log_probs
 from rl_lightning.modules import SAC
+from rl_lightning.runtime.checkpoints import check_checkpoint
 from rl_lightning.runtime.errors import ConfigurationError
 from specs import spec
 
@@ -139,6 +141,29 @@ def test_the_loss_against_a_loop_over_transitions(weighted, number):
     outputs = agent.training_step(batch)
     torch.testing.assert_close(outputs["loss"], torch.stack(losses).mean() + temperature)
     torch.testing.assert_close(outputs["td_error"], torch.stack(td_errors))
+
+
+def test_layer_normalisation_is_in_the_q_functions_and_their_targets_only():
+    normalised, plain = (agent_with_trainer(layer_norm=on) for on in (True, False))
+    assert normalised.state_dict().keys() == plain.state_dict().keys()
+    # The scale of a layer's input vanishes in its normalised output, if there is no bias.
+    for agent in (normalised, plain):
+        for functions in (agent.q_functions, agent.target_q_functions):
+            functions.layers[0].bias.data.zero_()
+            once, twice = (functions(n * torch.ones(1, 3), n * torch.ones(1, 2)) for n in (1, 2))
+            assert torch.allclose(once, twice, atol=1e-3) == (agent is normalised)
+    observations = torch.randn(5, 3)
+    torch.testing.assert_close(normalised.act(observations), plain.act(observations))
+
+
+def test_a_checkpoint_without_layer_normalisation_is_refused(tmp_path):
+    path = tmp_path / "plain.ckpt"
+    plain, normalised = (agent_with_trainer(layer_norm=on) for on in (False, True))
+    plain.trainer.strategy.connect(plain)
+    plain.trainer.save_checkpoint(path)
+    check_checkpoint(path, plain)
+    with pytest.raises(ConfigurationError, match="layer_norm is False in the checkpoint and True"):
+        check_checkpoint(path, normalised)
 
 
 def gradients(agent, loss):
@@ -295,20 +320,71 @@ def test_all_networks_use_normalised_observations():
     torch.testing.assert_close(agent.training_step(batch)["loss"], expected)
 
 
-def test_groups_of_parameters_have_their_own_learning_rates_and_are_clipped_apart():
-    agent = agent_with_trainer(actor_learning_rate=1e-4, optimizer=adam)
-    optimizer = agent.configure_optimizers()
-    assert [group["lr"] for group in optimizer.param_groups] == [1e-4, 5e-3, 5e-3]
-    trained = [p for p in agent.parameters() if p.requires_grad]
-    grouped = [p for group in optimizer.param_groups for p in group["params"]]
-    assert {id(p) for p in trained} == {id(p) for p in grouped}
-    assert len(grouped) == len(trained)
-    for parameter in grouped:
+def trained_parameters(agent):
+    return [p for p in agent.parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize(("rate", "rates"), [(None, [5e-3]), (1e-4, [1e-4, 5e-3])])
+def test_the_actor_has_its_own_learning_rate(rate, rates):
+    agent = agent_with_trainer(actor_learning_rate=rate, optimizer=adam)
+    groups = agent.configure_optimizers().param_groups
+    assert [group["lr"] for group in groups] == rates
+    grouped = [p for group in groups for p in group["params"]]
+    assert {id(p) for p in trained_parameters(agent)} == {id(p) for p in grouped}
+    assert len(grouped) == len(trained_parameters(agent))
+    actor = [*agent.actor.parameters(), *agent.head.parameters()]
+    assert rate is None or [id(p) for p in groups[0]["params"]] == [id(p) for p in actor]
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_actor_q_functions_and_temperature_are_clipped_apart(learned):
+    agent = agent_with_trainer(learn_temperature=learned)
+    for parameter in trained_parameters(agent):
         parameter.grad = torch.full_like(parameter, 100.0)
-    agent.configure_gradient_clipping(optimizer, 0.5, "norm")
-    for group in optimizer.param_groups:
-        whole = torch.cat([parameter.grad.flatten() for parameter in group["params"]])
+    agent.configure_gradient_clipping(agent.configure_optimizers(), 0.5, "norm")
+    own = [[*agent.actor.parameters(), *agent.head.parameters()], [*agent.q_functions.parameters()]]
+    for parameters in [*own, *([[agent.log_temperature]] if learned else [])]:
+        whole = torch.cat([parameter.grad.flatten() for parameter in parameters])
         assert whole.norm().item() == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("rate", [None, 1e-4])
+def test_an_optimizer_state_of_three_groups_is_resumed(rate):
+    """Earlier versions had a group for each of the actor, the Q-functions and the temperature."""
+    earlier, agent = (agent_with_trainer(actor_learning_rate=rate, optimizer=adam)
+                      for _ in range(2))  # fmt: skip
+    actor = [*earlier.actor.parameters(), *earlier.head.parameters()]
+    parts = [actor, [*earlier.q_functions.parameters()], [earlier.log_temperature]]
+    before = torch.optim.Adam([{"params": part} for part in parts], lr=4e-3)
+    before.param_groups[0]["lr"] = rate or 4e-3
+
+    def step(module, optimizer, seed):
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in trained_parameters(module):
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+
+    step(earlier, before, 1)
+    agent.load_state_dict(earlier.state_dict())
+    after = agent.configure_optimizers()
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    for seed in (2, 3):
+        step(earlier, before, seed)
+        step(agent, after, seed)
+    for one, other in zip(earlier.parameters(), agent.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_schedule_changes_the_rates_of_all_groups_after_each_epoch():
+    def halved(optimizer):
+        return torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+
+    data = replay("Bandit", 2)
+    agent = SAC(data.environment, hidden_sizes=(8,), actor_learning_rate=1e-3, optimizer=adam,
+                lr_scheduler=halved)  # fmt: skip
+    trainer = train(data, agent, max_epochs=2)
+    rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
+    assert rates == [1e-3 / 4, 5e-3 / 4]
 
 
 def test_targets_follow_with_the_papers_share_if_nothing_else_is_asked_for():

@@ -57,6 +57,21 @@ def test_an_mlp_takes_observations_of_every_shape(shape, dtype, num_observations
         assert body(observations).shape == (5, 3)
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_an_mlp_computes_all_its_layers(activation, layer_norm):
+    body = MLP((4,), (8, 3), activation, layer_norm=layer_norm)
+    features = observations = torch.randn(5, 4)
+    for layer in (each for each in body if isinstance(each, nn.Linear)):
+        features = features @ layer.weight.T + layer.bias
+        if layer_norm:
+            features = nn.functional.layer_norm(features, features.shape[1:])
+        features = features.relu() if activation == "relu" else features.tanh()
+    torch.testing.assert_close(body(observations), features)
+    body[1] = nn.Linear(4, 8)  # a layer in place of another is used
+    assert not torch.allclose(body(observations), features)
+
+
 def test_observations_are_flattened_in_order():
     observations = torch.arange(12.0).reshape(2, 2, 3)
     assert Flatten()(observations).tolist() == observations.reshape(2, 6).tolist()
@@ -94,7 +109,7 @@ def test_images_have_their_channels_first_in_the_network(shape, as_channels_firs
     expected = as_channels_first(numbered(*shape))
     images = Images("nature", shape)
     torch.testing.assert_close(images(numbered(*shape)), expected)
-    assert (images.channels, images.height, images.width) == tuple(expected.shape[1:])
+    assert images.shape == tuple(expected.shape[1:])
     assert images(numbered(*shape)).is_contiguous(memory_format=torch.channels_last)
     pixels = numbered(*shape).to(torch.uint8)
     torch.testing.assert_close(images(pixels), as_channels_first(pixels) / 255)

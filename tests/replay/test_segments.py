@@ -63,6 +63,16 @@ def test_a_ring_is_restored_from_every_checkpoint(tmp_path):
         assert same(resumed, copy)
 
 
+def test_files_of_a_version_with_one_more_field_are_read(tmp_path):
+    playing, resumed, segments = ring(), ring(), ReplaySegments(tmp_path, rank=0)
+    playing.extend(rows(0, 7))
+    listed = segments.save(playing)
+    path = tmp_path / listed[0][0]
+    save_atomically((*torch.load(path), True), path)
+    segments.load(resumed, listed, tmp_path)
+    assert same(resumed, playing)
+
+
 def test_files_that_no_checkpoint_needs_are_removed(tmp_path):
     segments, playing = ReplaySegments(tmp_path / "replay", rank=0), ring()
     for inserted in (4, 9, 14, 19):

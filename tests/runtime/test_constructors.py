@@ -3,17 +3,21 @@
 import copy
 import inspect
 import pickle
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict, get_type_hints
 
 import numpy as np
 import pytest
 import torch
+from annotated_types import Ge
 from jsonargparse import ArgumentParser
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import Unpack
 
+from rl_lightning import datamodules, modules
 from rl_lightning.datamodules import ReplayDataModule, RolloutDataModule, TabularDataModule
 from rl_lightning.modules import A2C, DQN, SAC, RecurrentAttentionModel, Reinforce
 from rl_lightning.modules.recurrent_attention.ram import RAMLearningOptions
@@ -219,16 +223,23 @@ def test_the_docstring_has_the_options_of_the_base_class() -> None:
     )
 
 
-@pytest.mark.parametrize("fields", [{"kind": str, "size": int}, {"size": int}])
-def test_types_that_differ_from_the_base_class_are_refused(fields: dict[str, type]) -> None:
-    options = TypedDict("options", fields, total=False)
+def classes_with_typed_options() -> Iterator[tuple[type, Any]]:
+    """Each class with `**options: Unpack[Options]`, and these options."""
+    for package in (modules, datamodules):
+        for kind in map(package.__getattr__, package.__all__):
+            if "__init__" in vars(kind):
+                found = re.search(r"\*\*\w+: Unpack\[(\w+)\]", inspect.getsource(kind.__init__))
+                if found is not None:
+                    yield kind, getattr(sys.modules[kind.__module__], found[1])
 
-    def init(self: Base, where: str, **options: Any) -> None:
-        Base.__init__(self, where, **options)
 
-    init.__annotations__["options"] = Unpack[options]
-    with pytest.raises(TypeError, match=r"options and Base differ in \['kind'\]"):
-        type("Wrong", (Base,), {"__init__": init})
+@pytest.mark.parametrize(("kind", "options"), classes_with_typed_options())
+def test_typed_options_are_those_of_the_base_class(kind: type, options: type) -> None:
+    base = next(each for each in kind.__mro__[1:] if "__init__" in vars(each))
+    own = inspect.signature(kind.__init__).parameters
+    taken = inspect.signature(base).parameters.values()
+    expected = {each.name: each.annotation for each in taken if each.name not in own}
+    assert get_type_hints(options, include_extras=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -249,6 +260,15 @@ def test_every_option_has_a_type_a_sentence_and_a_default(kind: type) -> None:
         if option.name not in ("optimizer", "lr_scheduler"):
             assert defaults[option.name] == option.default
     assert defaults.keys() >= {option.name for option in options}
+
+
+def test_a_range_in_an_annotation_is_checked() -> None:
+    class Ranged(CheckedConstructor):
+        def __init__(self, size: Annotated[int, Ge(1)] | None = None) -> None: ...
+
+    Ranged(), Ranged(None), Ranged(1)
+    with pytest.raises(ConfigurationError, match="size of Ranged is 0: it must be greater than or"):
+        Ranged(0)
 
 
 def test_ranges() -> None:

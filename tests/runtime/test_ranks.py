@@ -1,5 +1,6 @@
 """Functions on several ranks, in processes that are forked from this one to start fast."""
 
+import math
 import multiprocessing
 
 import gymnasium as gym
@@ -9,13 +10,13 @@ import torch
 from torch import distributed as dist
 
 from loss_terms import with_trainer
-from rl_lightning.experience import Rollout, Transitions
+from rl_lightning.experience import Minibatch, Rollout, Transitions
 from rl_lightning.functional.maximum_entropy import squashed_log_probs
 from rl_lightning.functional.returns import masked_moments, standardised
 from rl_lightning.interaction.collector import Collector
-from rl_lightning.interaction.episode_statistics import EpisodeStatistics
-from rl_lightning.interaction.evaluation import EvaluationDataset
-from rl_lightning.modules import A2C, DQN, SAC, RecurrentAttentionModel, Reinforce
+from rl_lightning.interaction.evaluation import evaluate
+from rl_lightning.modules import A2C, DQN, PPO, PQN, SAC, RecurrentAttentionModel, Reinforce
+from rl_lightning.modules.agent import EpisodeStatistics
 from rl_lightning.networks.normalisation import RunningStatistics, standardised_over_ranks
 from rl_lightning.networks.recurrent_attention import RAMNetworkOptions
 from rl_lightning.replay.priorities import Priorities
@@ -229,6 +230,40 @@ def test_two_ranks_gradient_is_that_of_one_process_with_both_minibatches(
         torch.testing.assert_close(torch.from_numpy(of_both), alone, atol=1e-6, rtol=0)
 
 
+def random_steps(ranks):
+    """A minibatch for both learners, joined over ranks, which have different numbers of steps."""
+    draws = [torch.Generator().manual_seed(rank) for rank in ranks]
+    sizes = [5 + 4 * rank for rank in ranks]
+
+    def column(make):
+        return torch.cat([make(n, each) for n, each in zip(sizes, draws, strict=True)])
+
+    def normal():
+        return column(lambda n, generator: torch.randn(n, generator=generator))
+
+    return Minibatch(
+        column(lambda n, generator: torch.randn(n, 4, generator=generator)),
+        column(lambda n, generator: torch.randint(2, (n,), generator=generator)),
+        {
+            "log_probs": -normal().abs(),
+            **{name: normal() for name in ("advantages", "returns", "targets")},
+        },
+    )
+
+
+@pytest.mark.parametrize("kind", [PPO, PQN])
+def test_two_ranks_gradient_is_that_of_one_process_with_both_ranks_steps(on_ranks, kind):
+    def gradient(ranks):
+        torch.manual_seed(0)
+        agent = with_trainer(kind(CARTPOLE, hidden_sizes=(8,)))
+        return gradients(agent, agent.training_step(random_steps(ranks)))
+
+    alone = gradient((0, 1))
+    assert alone.abs().max() > 1e-3
+    for of_both in on_ranks(2, lambda rank: mean_over_ranks(gradient((rank,))).numpy()):
+        torch.testing.assert_close(torch.from_numpy(of_both), alone, atol=1e-6, rtol=0)
+
+
 def noise(rank):
     """Noise of the next actions and of the actions of `sac_minibatch`."""
     return torch.randn(2, 6, 2, generator=torch.Generator().manual_seed(100 + rank))
@@ -323,13 +358,12 @@ def test_evaluation_by_several_ranks_equals_that_of_one_process(on_ranks, world_
 
     def evaluated(rank=0, world_size=1):
         envs = gym.make_vec("CartPole-v1", num_envs=3)
-        dataset = EvaluationDataset(envs, Undecided(), seeds, rank, world_size)
         statistics = EpisodeStatistics()
         batches = 0
-        for episodes in dataset:
+        for episodes in evaluate(envs, Undecided(), seeds, rank, world_size):
             statistics.update(episodes)
             batches += 1
-        assert batches == len(dataset)
+        assert batches == math.ceil(len(seeds) / world_size)
         return batches, {name: float(value) for name, value in statistics.compute().items()}
 
     _, alone = evaluated()

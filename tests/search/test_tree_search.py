@@ -280,7 +280,7 @@ def test_trees_of_games_that_are_not_searched_any_more_are_discarded():
 
 
 def test_trees_of_games_in_lock_step_are_kept():
-    """Of two games the search plays in every second call each."""
+    """In each of two games the search plays at every second call."""
     game = BoardGame("tic_tac_toe")
     search = TreeSearch(game, uniform_evaluator(game), 200, exploration=1.0)
     first, second = game.start(), game.start()

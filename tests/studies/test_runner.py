@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from rl_lightning.runtime.stopping import StoppedError
 from rl_lightning.studies import runner as runner_module
-from rl_lightning.studies.runner import Runner, StoppedBySignal
+from rl_lightning.studies.runner import Runner
 from rl_lightning.studies.seeds import Seeds
 from rl_lightning.studies.subject import Subject
 from rl_lightning.studies.sweep import Sweep
@@ -60,7 +61,7 @@ def reach(score, **more):
 
 
 @pytest.fixture
-def start(tmp_path, monkeypatch):
+def start(tmp_path, monkeypatch, capsys):
     """Starts a study in this process, with its commands played; returns what was done."""
     signals = []
     monkeypatch.setattr(runner_module, "_received_signals", lambda: nullcontext(signals))
@@ -81,10 +82,10 @@ def start(tmp_path, monkeypatch):
             study = Sweep(Namespace(**options), ["--a", "1"])
         study.prepare(SUBJECT, tmp_path / name)
         table = TrialTable(f"sqlite:///{tmp_path}/studies.db", name, study.contents())
-        lines = []
+        capsys.readouterr()
         signals.clear()
-        Runner(table, study, None, lines.append).run(at_once)
-        return table.trials(), Command.begun, lines
+        Runner(table, study, None).run(at_once)
+        return table.trials(), Command.begun, capsys.readouterr().out.splitlines()
 
     start.stop = lambda: signals.append(signal.SIGINT)
     return start
@@ -197,7 +198,7 @@ def test_a_stopped_study_goes_on_from_the_checkpoint(start, tmp_path):
         command.write(folder=str(tmp_path / "run"), curve=[[10, 1.0, 5.0]])
         start.stop()
 
-    with pytest.raises(StoppedBySignal):
+    with pytest.raises(StoppedError):
         start(stopped, seeds=2)
     trials, begun, _ = start(reach(3.0), seeds=2)
     assert [trial.state for trial in trials] == ["complete", "complete"]
@@ -261,7 +262,7 @@ def test_a_trial_that_was_stopped_in_its_test_is_not_trained_again(start):
     def stopped(command, name):
         return start.stop() if name == "test" else reach(3.0)(command, name)
 
-    with pytest.raises(StoppedBySignal):
+    with pytest.raises(StoppedError):
         start(stopped, seeds=1)
     trials, begun, _ = start(reach(5.0), seeds=1)
     assert [each[0] for each in begun] == ["test"]
@@ -276,7 +277,7 @@ def test_a_process_that_lost_its_trial_stops_the_run(start, tmp_path):
             f"sqlite:///{tmp_path}/studies.db", "one", {"kind": "seeds", "arguments": ["--a", "1"]}
         )
         (trial,) = table.trials()
-        taken = table.take_over(trial)
+        taken = table.save(trial, "running", {})
         table.save(taken, "complete", {"value": 9.0})
         command.stop = lambda signum=signal.SIGINT: stopped.append(signum)
 

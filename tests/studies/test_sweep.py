@@ -5,7 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from rl_lightning.datamodules import ReplayDataModule, RolloutDataModule
+from rl_lightning.datamodules import (
+    ReplayDataModule,
+    RolloutDataModule,
+    RolloutMinibatchDataModule,
+)
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.studies.inspection import env_steps_of
 from rl_lightning.studies.search_space import draw, read_search_space
@@ -80,8 +84,8 @@ def test_no_run_is_stopped_before_enough_others_have_come_as_far_or_early():
         (RolloutDataModule("CartPole-v1", 16, num_envs=4, updates_per_epoch=5), {}, 3 * 5 * 64),
         (RolloutDataModule("CartPole-v1", 16, num_envs=4), {"max_steps": 7}, 7 * 64),
         (
-            RolloutDataModule("CartPole-v1", 16, num_envs=4, passes=2, minibatches=2,
-                              updates_per_epoch=8),
+            RolloutMinibatchDataModule("CartPole-v1", 2, 2, rollout_length=16, num_envs=4,
+                                       updates_per_epoch=8),
             {"max_epochs": 2}, 4 * 64,
         ),
         (

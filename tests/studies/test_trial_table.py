@@ -85,7 +85,11 @@ def test_one_of_several_takes_a_trial_over(address):
     first = TrialTable(address, "one", {})
     dead = first.add(0, {"lr": 0.1})
     tables = [TrialTable(address, "one", {}) for _ in range(8)]
-    taken = [each for each in _at_once(8, lambda i: tables[i].take_over(dead)) if each is not None]
+    taken = [
+        each
+        for each in _at_once(8, lambda i: tables[i].save(dead, "running", {}))
+        if each is not None
+    ]
     assert len(taken) == 1
     assert first.save(dead, "complete", {"value": 1.0}) is None, "it was not its own any more"
     assert first.trials() == taken

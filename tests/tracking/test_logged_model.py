@@ -207,7 +207,7 @@ def test_what_cannot_be_logged_is_refused(arguments, says, working_folder, store
 
 
 def test_onnx_without_its_packages_is_refused(monkeypatch):
-    monkeypatch.setattr("rl_lightning.callbacks.model_logger.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # its import fails
     ModelLogger(format="onnx")
     with pytest.raises(ConfigurationError, match=r"rl_lightning\[onnx\]"):
         ModelLogger(log=True, format="onnx")

@@ -36,5 +36,5 @@ def test_a_lost_store_does_not_end_the_run(trainer, tmp_path, error):
 
 
 def test_a_film_every_zero_epochs_is_refused():
-    with pytest.raises(ConfigurationError, match="at least 1"):
+    with pytest.raises(ConfigurationError, match="EpisodeWriter is 0: it must be greater"):
         EpisodeWriter(every_n_epochs=0)

@@ -1,4 +1,5 @@
 from datetime import date
+from types import SimpleNamespace
 
 from rl_lightning.tracking.run_description import describe_run
 
@@ -40,8 +41,11 @@ def config(**changes):
     }
 
 
+MODULE, DATA = SimpleNamespace(algorithm="dqn"), SimpleNamespace(task="CartPole-v1")
+
+
 def parameters(**changes):
-    return describe_run("dqn", "CartPole-v1", "fit", config(**changes), DEFAULTS).parameters
+    return describe_run(MODULE, DATA, "fit", config(**changes), DEFAULTS).parameters
 
 
 def test_parameters_are_flat_named_like_flags_and_without_defaults():
@@ -83,7 +87,7 @@ def test_any_environment_argument_is_a_parameter_that_mlflow_takes():
 
 
 def test_names_and_tags_say_algorithm_environment_and_seed():
-    run = describe_run("dqn", "CartPole-v1", "python x --a 'b c'", config(), DEFAULTS)
+    run = describe_run(MODULE, DATA, "python x --a 'b c'", config(), DEFAULTS)
     assert run.experiment == "dqn-CartPole-v1"
     assert run.name.startswith("dqn-CartPole-v1-seed3-20")
     assert run.tags["seed"] == "3"

@@ -1,4 +1,4 @@
-"""Callbacks: target networks, monitoring, tracking, and files written beside training."""
+"""Callbacks: target networks, monitoring, tracking, and files written during training."""
 
 from typing import TYPE_CHECKING
 

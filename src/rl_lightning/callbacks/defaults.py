@@ -1,8 +1,9 @@
 """The callbacks that all experiments share, where they fit."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
@@ -45,52 +46,53 @@ DEFAULT_CALLBACKS: dict[str, tuple[type[Callback], dict[str, Any]]] = {
 NECESSARY_CALLBACKS = (TargetNetwork, RenewPriorities)
 
 
-def default_callbacks(
-    made: Mapping[str, Any],
-    best_checkpoint: Mapping[str, Any],
+def is_wanted(
+    key: str,
+    callback: Callback,
     trainer: Mapping[str, Any],
     module: Any,
     data: Any,
     given: Sequence[Callback],
-) -> Iterator[Callback]:
-    """Choose the default callbacks that fit and that the configuration does not list itself.
+) -> bool:
+    """Whether a default callback fits and the configuration does not list it itself.
+
+    A ModelCheckpoint for the best checkpoint gets the metric of the module here.
 
     Args:
-        made: The callbacks of `DEFAULT_CALLBACKS`, by key.
-        best_checkpoint: The settings of the callback "checkpoint".
+        key: Its key in `DEFAULT_CALLBACKS`.
+        callback: The callback.
         trainer: The Trainer's flags.
         module: The module.
         data: The datamodule.
         given: The callbacks that the configuration lists.
     """
-    for key, callback in made.items():
-        if trainer.get("barebones") and not isinstance(callback, NECESSARY_CALLBACKS):
-            continue
-        if isinstance(callback, ModelCheckpoint):
-            if trainer.get("enable_checkpointing") is False:
-                continue
-            if key == "checkpoint" and callback.monitor is None:
-                monitored = getattr(module, "monitor", None)
-                # Without validation there is no metric that defines the best checkpoint.
-                if monitored is None or trainer.get("limit_val_batches") == 0:
-                    continue
-                monitor, mode = monitored
-                callback = ModelCheckpoint(**{**best_checkpoint, "monitor": monitor, "mode": mode})
-                if any(each.state_key == callback.state_key for each in given):
-                    continue  # trainer.callbacks has an equal one already
-            yield callback
-        elif isinstance(callback, ProgressBar):
-            unwanted = trainer.get("enable_progress_bar") is False
-            if not unwanted and not any(isinstance(each, ProgressBar) for each in given):
-                yield callback
-        elif not any(type(each) is type(callback) for each in given) and _fits(
-            callback, module, data
-        ):
-            yield callback
+    if trainer.get("barebones") and not isinstance(callback, NECESSARY_CALLBACKS):
+        return False
+    if isinstance(callback, NeedsCallback):
+        is_given = any(type(each) is type(callback) for each in given)
+        return not is_given and callback.misfit(module, data) is None
+    if isinstance(callback, ProgressBar):
+        is_given = any(isinstance(each, ProgressBar) for each in given)
+        return not is_given and trainer.get("enable_progress_bar") is not False
+    assert isinstance(callback, ModelCheckpoint)
+    if trainer.get("enable_checkpointing") is False:
+        return False
+    if key != "checkpoint" or callback.monitor is not None:
+        return True
+    # trainer.callbacks may have an equal one.
+    return _set_monitor(callback, module, trainer) and all(
+        each.state_key != callback.state_key for each in given
+    )
 
 
-def _fits(callback: NeedsCallback, module: Any, data: Any) -> bool:
-    return callback.misfit(module, data) is None
+def _set_monitor(checkpoint: ModelCheckpoint, module: Any, trainer: Mapping[str, Any]) -> bool:
+    """Let a ModelCheckpoint watch the module's metric; false if no validation logs one."""
+    monitored = getattr(module, "monitor", None)
+    if monitored is None or trainer.get("limit_val_batches") == 0:
+        return False
+    checkpoint.monitor, checkpoint.mode = monitored
+    checkpoint.kth_value = torch.tensor(torch.inf if checkpoint.mode == "min" else -torch.inf)
+    return True
 
 
 def check_checkpoint_callbacks(callbacks: Sequence[Callback]) -> None:

@@ -3,7 +3,10 @@
 import gc
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import torch
+from annotated_types import Ge
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
@@ -13,7 +16,6 @@ from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.callbacks.schedule import is_due
 from rl_lightning.experience import RecordedEpisode, RecordsEpisodes
 from rl_lightning.runtime.allocator import return_freed_memory
-from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.tracking.run_folder import run_folder, send_file
 from rl_lightning.tracking.tables import write_table
 
@@ -29,20 +31,12 @@ class EpisodeWriter(NeedsCallback, BasePredictionWriter):
     Args:
         every_n_epochs: Epochs between two films in training; the last epoch is always filmed.
             With None only `predict` is filmed.
-
-    Raises:
-        ConfigurationError: If `every_n_epochs` is below 1.
     """
 
     needs_of_data = RecordsEpisodes
 
-    def __init__(self, every_n_epochs: int | None = None) -> None:
+    def __init__(self, every_n_epochs: Annotated[int, Ge(1)] | None = None) -> None:
         super().__init__(write_interval="batch")
-        if every_n_epochs is not None and every_n_epochs < 1:
-            raise ConfigurationError(
-                f"every_n_epochs of EpisodeWriter is {every_n_epochs}: make it at least 1, or null "
-                "to film no episode in training"
-            )
         self.every_n_epochs = every_n_epochs
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -95,6 +89,7 @@ def _write_steps(path: Path, episode: RecordedEpisode, values: Tensor) -> None:
     rollout = episode.rollout
     rewards = rollout.rewards[:, 0]
     columns: dict[str, Tensor] = {
+        "step": torch.arange(len(rewards)),
         **_observation_columns(rollout.observations[:-1, 0]),
         "action": rollout.actions[:, 0],
         "reward": rewards,
@@ -102,11 +97,7 @@ def _write_steps(path: Path, episode: RecordedEpisode, values: Tensor) -> None:
         "value": values,
     }
     values_of_steps = zip(*(column.tolist() for column in columns.values()), strict=True)
-    rows = [
-        {"step": step, **dict(zip(columns, row, strict=True))}
-        for step, row in enumerate(values_of_steps)
-    ]
-    write_table(path, rows)
+    write_table(path, [dict(zip(columns, row, strict=True)) for row in values_of_steps])
 
 
 def _observation_columns(observations: Tensor) -> dict[str, Tensor]:

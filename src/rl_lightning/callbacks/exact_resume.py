@@ -7,18 +7,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from rl_lightning.callbacks.needs import NeedsCallback
-from rl_lightning.lightning_adapter.resume import (
-    Resumption,
-    accumulates_gradients,
-    correct_logged_step,
-    correct_progress,
-    log_again,
-    monitored_metrics,
-    restore_monitored,
-    run_due_validation,
-    skip_early_stopping,
-    unlogged_metrics,
-)
+from rl_lightning.lightning_adapter import resume
 from rl_lightning.runtime.ranks import from_all_ranks
 
 _EMPTY: Mapping[str, Any] = {"ranks": [], "unlogged": {}, "monitored": {}}
@@ -35,7 +24,7 @@ class ExactResume(NeedsCallback):
     """
 
     def __init__(self) -> None:
-        self._resumption: Resumption | None = None
+        self._resumption: resume.Resumption | None = None
         self._saved: Mapping[str, Any] = _EMPTY
 
     def on_save_checkpoint(
@@ -44,7 +33,7 @@ class ExactResume(NeedsCallback):
         """Add the state. Every rank must call this."""
         state: dict[str, Any] = {name: getattr(pl_module, name) for name in _carried(pl_module)}
         fitting = trainer.state.fn == TrainerFn.FITTING
-        if fitting and pl_module.automatic_optimization and accumulates_gradients(trainer):
+        if fitting and pl_module.automatic_optimization and resume.accumulates_gradients(trainer):
             state["gradients"] = {
                 name: parameter.grad
                 for name, parameter in pl_module.named_parameters()
@@ -52,8 +41,8 @@ class ExactResume(NeedsCallback):
             }
         checkpoint["learner"] = {
             "ranks": from_all_ranks(state),
-            "unlogged": unlogged_metrics(trainer) if fitting else {},
-            "monitored": monitored_metrics(trainer),
+            "unlogged": resume.unlogged_metrics(trainer) if fitting else {},
+            "monitored": resume.monitored_metrics(trainer),
         }
 
     def on_load_checkpoint(
@@ -62,7 +51,7 @@ class ExactResume(NeedsCallback):
         """Read the state and correct the counts in the checkpoint, if training is resumed."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
-        self._resumption = correct_progress(checkpoint, trainer.accumulate_grad_batches)
+        self._resumption = resume.correct_progress(checkpoint, trainer.accumulate_grad_batches)
         self._saved = checkpoint.get("learner", _EMPTY)
         state = self._state_of(trainer)
         for name in state.keys() & {*_carried(pl_module)}:
@@ -71,10 +60,10 @@ class ExactResume(NeedsCallback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore metrics and gradients, and let Lightning run a validation that is due."""
         if self._resumption is not None:
-            run_due_validation(trainer, self._resumption)
-        log_again(trainer, self._saved["unlogged"])
+            resume.run_due_validation(trainer, self._resumption)
+        resume.log_again(trainer, self._saved["unlogged"])
         # EarlyStopping may use a metric of an update of this epoch that is not repeated.
-        restore_monitored(trainer, self._saved["monitored"])
+        resume.restore_monitored(trainer, self._saved["monitored"])
         gradients = self._state_of(trainer).get("gradients", {})
         for name, parameter in pl_module.named_parameters():
             if name in gradients:
@@ -86,7 +75,7 @@ class ExactResume(NeedsCallback):
     ) -> None:
         """Correct the count of logged steps, which Lightning may increment twice at a resume."""
         if self._resumption is not None:
-            correct_logged_step(trainer, self._resumption)
+            resume.correct_logged_step(trainer, self._resumption)
             self._resumption = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -95,7 +84,7 @@ class ExactResume(NeedsCallback):
         It would use the metric of the last complete epoch a second time, or find no metric.
         """
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            skip_early_stopping(trainer)
+            resume.skip_early_stopping(trainer)
 
     def _state_of(self, trainer: Trainer) -> Mapping[str, Any]:
         """The saved state of this rank. It is empty if the number of ranks has changed."""

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 
 from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.experience import HasStatistics
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 
 
 class ExperienceMonitor(NeedsCallback):
@@ -25,12 +25,13 @@ class ExperienceMonitor(NeedsCallback):
         self._time = self._stopped = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, because `on_train_epoch_start` is not called in a resumed epoch."""
+        """Start the clock, so that the time before an epoch is not counted.
+
+        A resumed epoch has `on_train_start` and no `on_train_epoch_start`.
+        """
         self._start_clock(trainer, _env_steps(trainer))
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restart the clock, so that the time between two epochs is not counted."""
-        self._start_clock(trainer, _env_steps(trainer))
+    on_train_epoch_start = on_train_start
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note when the validation starts."""
@@ -47,7 +48,7 @@ class ExperienceMonitor(NeedsCallback):
         if not should_log(trainer):
             return
         seconds = time.perf_counter() - self._time
-        statistics = _experience(trainer).statistics()
+        statistics = _statistics(trainer)
         env_steps = int(statistics.pop("env_steps"))
         updates_per_second = (trainer.global_step - self._updates) / seconds
         steps_per_second = (env_steps - self._env_steps) / seconds
@@ -84,13 +85,13 @@ class ExperienceMonitor(NeedsCallback):
         self._updates = trainer.global_step
 
 
-def _experience(trainer: Trainer) -> HasStatistics:
+def _statistics(trainer: Trainer) -> dict[str, float]:
     data: HasStatistics = trainer.datamodule  # type: ignore[attr-defined]
-    return data
+    return data.statistics()
 
 
 def _env_steps(trainer: Trainer) -> int:
-    return int(_experience(trainer).statistics()["env_steps"])
+    return int(_statistics(trainer)["env_steps"])
 
 
 def _step(env_steps: int) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """Logs the trained model to MLflow, and registers it."""
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +10,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from rl_lightning.callbacks.needs import NeedsCallback
-from rl_lightning.runtime.errors import ConfigurationError, one_line
+from rl_lightning.runtime.errors import ConfigurationError, import_extra, one_line
 from rl_lightning.tracking.logged_model import log_model
 from rl_lightning.tracking.written_checkpoints import checkpoint_to_test
 
@@ -45,12 +44,9 @@ class ModelLogger(NeedsCallback):
         # The name is not `log`, because Lightning sets this attribute of every callback.
         self.logs_model = log or self.registered_model_name is not None
         self.format = format
-        missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if not find_spec(name)]
-        if self.logs_model and format == "onnx" and missing:
-            raise ConfigurationError(
-                f"the model's format is onnx, and {' and '.join(missing)} is not installed: "
-                "pip install 'rl_lightning[onnx]'"
-            )
+        if self.logs_model and format == "onnx":
+            for package in ("onnx", "onnxscript", "onnxruntime"):
+                import_extra(package, f"the model's format is onnx, which needs {package}", "onnx")
 
     def check_trainer(self, trainer: Trainer, module: LightningModule) -> None:
         """Check that there are a store for the model, its weights and an example of its input.
@@ -111,7 +107,7 @@ class ModelLogger(NeedsCallback):
         except Exception as error:
             rank_zero_warn(
                 f"the model was not logged ({type(error).__name__}: "
-                f"{one_line(str(error))[:200]}): log it later with test --ckpt_path "
+                f"{one_line(error, 200)}): log it later with test --ckpt_path "
                 f"{os.path.relpath(checkpoint)} --model_logger.log true"
             )
 

@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 from lightning import Callback, LightningModule, Trainer
 
 from rl_lightning.experience import unmet
+from rl_lightning.runtime.constructors import CheckedConstructor
 from rl_lightning.runtime.errors import ConfigurationError
 
 
-class NeedsCallback(Callback):
+class NeedsCallback(CheckedConstructor, Callback):
     """A callback with declared needs, which are checked before training or evaluation starts.
 
     Attributes:

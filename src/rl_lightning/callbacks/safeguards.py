@@ -56,10 +56,6 @@ class Safeguards(Callback):
 
         self._before = {each: signal.signal(each, stop) for each in SIGNALS}
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the signal handlers."""
-        self._restore_handlers()
-
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that the metrics of a validation have been logged."""
         self._has_validated |= not trainer.sanity_checking
@@ -87,15 +83,14 @@ class Safeguards(Callback):
     ) -> None:
         """Print the update at which an unexpected error stopped the run."""
         begun = bool(self._before)
-        self._restore_handlers()
+        self.on_fit_end(trainer, pl_module)
         explained = (StoppedError, RunError, ConfigurationError, MisconfigurationException)
         if begun and not isinstance(exception, explained):
-            line = (
-                f"rl_lightning: the run failed{_position(trainer)}: {_checkpoint_advice(trainer)}"
-            )
-            print(line, file=sys.stderr, flush=True)
+            failed = f"rl_lightning: the run failed{_position(trainer)}"
+            print(f"{failed}: {_checkpoint_advice(trainer)}", file=sys.stderr, flush=True)
 
-    def _restore_handlers(self) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore the signal handlers."""
         while self._before:
             signal.signal(*self._before.popitem())
 

@@ -1,13 +1,13 @@
 """Updates target networks."""
 
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
+from annotated_types import Ge, Gt, Le
 from lightning import LightningModule, Trainer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from rl_lightning.callbacks.needs import NeedsCallback
 from rl_lightning.experience import HasTargetNetworks
-from rl_lightning.runtime.errors import ConfigurationError
 
 
 class TargetNetwork(NeedsCallback):
@@ -22,18 +22,15 @@ class TargetNetwork(NeedsCallback):
         every_n_updates: Updates (optimizer steps) between two updates of the target networks. With
             None the module decides: 1,000 in DQN and 1 in SAC.
         tau: τ, in (0, 1]. With None the module decides: 1 in DQN and 0.005 in SAC.
-
-    Raises:
-        ConfigurationError: If an argument is out of range.
     """
 
     needs_of_module = HasTargetNetworks
 
-    def __init__(self, every_n_updates: int | None = None, tau: float | None = None) -> None:
-        if every_n_updates is not None and every_n_updates < 1:
-            raise ConfigurationError(f"every_n_updates is {every_n_updates}: make it at least 1")
-        if tau is not None and not 0 < tau <= 1:
-            raise ConfigurationError(f"tau is {tau}: choose it in (0, 1], where 1 is a hard copy")
+    def __init__(
+        self,
+        every_n_updates: Annotated[int, Ge(1)] | None = None,
+        tau: Annotated[float, Gt(0), Le(1)] | None = None,
+    ) -> None:
         self.every_n_updates = every_n_updates
         self.tau = tau
         self._seen_updates = 0

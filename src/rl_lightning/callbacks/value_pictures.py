@@ -41,9 +41,9 @@ class ValuePictures(NeedsCallback):
     Policy evaluation gets the evaluated policy and the greedy policy in its values, which is
     one step of policy improvement.
 
-    `fit` and `predict` write `values.png` into the run folder, and `fit` sends it to the
-    MLflow run. The datamodule must be a `TabularDataModule` whose environment is a grid, which
-    means that it has a `shape`, or `nrow` and `ncol`.
+    `fit` and `predict` write `values.png` into the run folder and send it to the MLflow run. The
+    datamodule must be a `TabularDataModule` whose environment is a grid, which means that it has a
+    `shape`, or `nrow` and `ncol`.
     """
 
     needs_of_module = HasActionValues
@@ -53,11 +53,9 @@ class ValuePictures(NeedsCallback):
         """Draw the picture and send it to MLflow."""
         if (path := self._draw(trainer, pl_module)) is not None:
             send_file(trainer, path)
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the picture."""
-        if (path := self._draw(trainer, pl_module)) is not None:
             rank_zero_info(f"Values and policy: {path}")
+
+    on_predict_end = on_train_end
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> Path | None:
         data: HasDynamics = trainer.datamodule  # type: ignore[attr-defined]
@@ -85,7 +83,7 @@ def draw_values(
     """Draw a table of action values and, for comparison, the exact values of another policy.
 
     Args:
-        dynamics: Of a grid whose states are in row-major order, on the CPU.
+        dynamics: Dynamics of a grid whose states are in row-major order, on the CPU.
         action_values: Q, [S, A], on the CPU.
         shape: Rows and columns of the grid.
         evaluated_policy: π(a | s) [S, A], the policy whose action values these are; None if they
@@ -157,7 +155,7 @@ def action_directions(dynamics: Dynamics, shape: tuple[int, int]) -> Tensor:
     correct for slippery grids too.
 
     Args:
-        dynamics: Of a grid whose states are in row-major order.
+        dynamics: Dynamics of a grid whose states are in row-major order.
         shape: Rows and columns.
 
     Returns:

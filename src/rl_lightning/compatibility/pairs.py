@@ -32,12 +32,6 @@ def check_pair(module: Any, data: Any) -> None:
             f"{there} has priority_exponent, and {here} gives no TD errors to renew the priorities "
             "with: leave priority_exponent out"
         )
-    updates = getattr(data, "updates_per_rollout", 1)
-    if updates > 1 and not getattr(module, "reuses_rollouts", False):
-        raise ConfigurationError(
-            f"{here} learns from a rollout once, with the policy that collected it, and {there} "
-            f"gives each rollout in {updates} batches: leave out passes and minibatches"
-        )
     needs_whole_episodes = getattr(module, "needs_whole_episodes", False)
     if needs_whole_episodes and not getattr(data, "gives_whole_episodes", False):
         raise ConfigurationError(

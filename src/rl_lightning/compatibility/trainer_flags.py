@@ -5,28 +5,15 @@ Lightning itself finds most of these mistakes only after the start of the run, o
 """
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import (
-    BackboneFinetuning,
-    BatchSizeFinder,
-    EarlyStopping,
-    GradientAccumulationScheduler,
-    LearningRateFinder,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ModelPruning,
-    StochasticWeightAveraging,
-    ThroughputMonitor,
-)
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch import callbacks, strategies
 from torch import nn
 
 from rl_lightning.lightning_adapter.trainers import start_method
 from rl_lightning.runtime.errors import ConfigurationError
-
-BatchesOf = Callable[[str], int | None]
 
 
 def check_flags(trainer: Trainer, module: LightningModule, fitting: bool, data: Any = None) -> None:
@@ -43,19 +30,13 @@ def check_flags(trainer: Trainer, module: LightningModule, fitting: bool, data: 
         ConfigurationError: For the first flag that cannot be used.
     """
     check_strategy(trainer)
-    found = [*_loggers(trainer)]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if (mistake := _mistake_of(callback, trainer, module, fitting)) is not None:
+            raise ConfigurationError(mistake)
     if fitting:
-        batches_of: BatchesOf | None = getattr(data, "batches_of", None)
-        found += [
-            *_precision(trainer, module),
-            *_optimization(trainer),
-            *_callbacks(trainer, module),
-            *_monitors(trainer),
-        ]
-        if batches_of is not None and not found:
-            found += [*_batches(trainer, batches_of)]
-    if found:
-        raise ConfigurationError(found[0])
+        batches_of = getattr(data, "batches_of", lambda stage: None)
+        for mistake in chain(_optimization(trainer, module), _batches(trainer, batches_of)):
+            raise ConfigurationError(mistake)
 
 
 def check_strategy(trainer: Trainer) -> None:
@@ -65,7 +46,10 @@ def check_strategy(trainer: Trainer) -> None:
         ConfigurationError: If not.
     """
     strategy = trainer.strategy
-    if isinstance(strategy, FSDPStrategy | DeepSpeedStrategy | ModelParallelStrategy):
+    if isinstance(
+        strategy,
+        strategies.FSDPStrategy | strategies.DeepSpeedStrategy | strategies.ModelParallelStrategy,
+    ):
         raise ConfigurationError(
             f"trainer.strategy is {type(strategy).__name__}, which splits the weights over "
             "devices, and a policy needs all of its weights to act between updates: use ddp"
@@ -77,19 +61,52 @@ def check_strategy(trainer: Trainer) -> None:
         )
 
 
-def _loggers(trainer: Trainer) -> Iterator[str]:
-    needing = (LearningRateMonitor, ThroughputMonitor)
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, needing) and not trainer.loggers and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            name = type(callback).__name__
-            yield (
-                f"{name} writes to a logger, and trainer.logger is false: give a logger, such as "
-                f"CSVLogger, or take {name} out of trainer.callbacks"
+def _mistake_of(
+    callback: Callback, trainer: Trainer, module: LightningModule, fitting: bool
+) -> str | None:
+    """Why a callback cannot be used; None if it can."""
+    name, here = type(callback).__name__, type(module).__name__
+    take_out = f"take {name} out of trainer.callbacks"
+    trial_run: bool = trainer.fast_dev_run  # type: ignore[attr-defined]
+    has_logger = trainer.loggers or trial_run
+    if (
+        isinstance(callback, callbacks.LearningRateMonitor | callbacks.ThroughputMonitor)
+        and not has_logger
+    ):
+        return (
+            f"{name} writes to a logger, and trainer.logger is false: give a logger, such as "
+            f"CSVLogger, or {take_out}"
+        )
+    if not fitting:
+        return None
+    if isinstance(callback, callbacks.BatchSizeFinder | callbacks.LearningRateFinder):
+        return (
+            f"{name} makes updates on trial, and with them experience that the run would keep: "
+            f"{take_out}"
+        )
+    if isinstance(callback, callbacks.BackboneFinetuning) and not hasattr(module, "backbone"):
+        return f"{name} freezes the submodule backbone, and {here} has none: {take_out}"
+    if isinstance(callback, callbacks.ModelPruning) and not any(
+        isinstance(each, nn.Linear | nn.Conv2d) for each in module.modules()
+    ):
+        return f"{name} prunes layers, and {here} has none: {take_out}"
+    changes_steps = isinstance(
+        callback, callbacks.StochasticWeightAveraging | callbacks.GradientAccumulationScheduler
+    )
+    if changes_steps and not module.automatic_optimization:
+        return f"{name} changes optimizer steps, and {here} takes its own: {take_out}"
+    if isinstance(callback, callbacks.EarlyStopping | callbacks.ModelCheckpoint):
+        validates = trainer.limit_val_batches != 0 or trial_run
+        if not validates and str(callback.monitor).startswith("val/"):
+            return (
+                f"{name} watches {callback.monitor}, and trainer.limit_val_batches is 0, so that "
+                "no validation ever logs it: watch a metric of train/, or allow validation"
             )
+    return None
 
 
-def _precision(trainer: Trainer, module: LightningModule) -> Iterator[str]:
-    precision = str(trainer.precision)
+def _optimization(trainer: Trainer, module: LightningModule) -> Iterator[str]:
+    precision, clip = str(trainer.precision), trainer.gradient_clip_val
     if precision == "16-true":
         yield (
             "trainer.precision is 16-true, and float16 weights overflow and underflow without a "
@@ -100,10 +117,6 @@ def _precision(trainer: Trainer, module: LightningModule) -> Iterator[str]:
             "trainer.precision is bf16-true, which rounds rewards, discounts and returns to 8 bits "
             "before a module sees them (0.99 becomes 0.988): use bf16-mixed"
         )
-
-
-def _optimization(trainer: Trainer) -> Iterator[str]:
-    clip = trainer.gradient_clip_val
     if clip is not None and clip < 0:
         yield f"trainer.gradient_clip_val is {clip}: make it above 0, or null to clip nothing"
     if trainer.overfit_batches:  # type: ignore[attr-defined]
@@ -113,62 +126,23 @@ def _optimization(trainer: Trainer) -> Iterator[str]:
         )
 
 
-def _callbacks(trainer: Trainer, module: LightningModule) -> Iterator[str]:
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if (reason := _misfit(callback, module)) is not None:
-            yield f"{reason}: take {type(callback).__name__} out of trainer.callbacks"
-
-
-def _misfit(callback: Callback, module: LightningModule) -> str | None:
-    name, here = type(callback).__name__, type(module).__name__
-    if isinstance(callback, BatchSizeFinder | LearningRateFinder):
-        return f"{name} makes updates on trial, and with them experience that the run would keep"
-    if isinstance(callback, BackboneFinetuning) and not hasattr(module, "backbone"):
-        return f"{name} freezes the submodule backbone, and {here} has none"
-    if isinstance(callback, ModelPruning) and not _has_layers(module):
-        return f"{name} prunes layers, and {here} has none"
-    scheduling = (StochasticWeightAveraging, GradientAccumulationScheduler)
-    if isinstance(callback, scheduling) and not module.automatic_optimization:
-        return f"{name} changes optimizer steps, and {here} takes its own"
-    return None
-
-
-def _has_layers(module: LightningModule) -> bool:
-    return any(isinstance(each, nn.Linear | nn.Conv2d) for each in module.modules())
-
-
-def _monitors(trainer: Trainer) -> Iterator[str]:
-    if trainer.limit_val_batches != 0 or trainer.fast_dev_run:  # type: ignore[attr-defined]
-        return
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        monitor = getattr(callback, "monitor", None)
-        watches = isinstance(callback, EarlyStopping | ModelCheckpoint)
-        if watches and str(monitor).startswith("val/"):
-            yield (
-                f"{type(callback).__name__} watches {monitor}, and trainer.limit_val_batches is 0, "
-                "so that no validation ever logs it: watch a metric of train/, or allow validation"
-            )
-
-
-def _batches(trainer: Trainer, batches_of: BatchesOf) -> Iterator[str]:
+def _batches(trainer: Trainer, batches_of: Callable[[str], int | None]) -> Iterator[str]:
     for flag, stage in (("limit_train_batches", "train"), ("limit_val_batches", "validate")):
         limit = getattr(trainer, flag)
-        if not isinstance(limit, float) or not 0 < limit < 1:
-            continue
-        if (batches := batches_of(stage)) is not None and int(batches * limit) == 0:
+        known = batches_of(stage) if isinstance(limit, float) and 0 < limit < 1 else None
+        if known is not None and int(known * limit) == 0:
             yield (
-                f"trainer.{flag} is {limit}, which leaves less than one of the {batches} batches "
-                "of an epoch: give a whole number, such as 1"
+                f"trainer.{flag} is {limit}, which leaves less than one of the {known} batches of "
+                "an epoch: give a whole number, such as 1"
             )
-    interval = getattr(trainer, "val_check_interval", None)  # not there if it is a duration
-    if not isinstance(interval, int) or trainer.check_val_every_n_epoch is None:
-        return
-    if trainer.limit_val_batches != 0 and (batches := batches_of("train")):
+    interval: Any = getattr(trainer, "val_check_interval", None)  # not there if it is a duration
+    in_epochs = isinstance(interval, int) and trainer.check_val_every_n_epoch is not None
+    if in_epochs and trainer.limit_val_batches != 0 and (known := batches_of("train")):
         limit = trainer.limit_train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        if interval > batches:
+        known = min(known, limit) if isinstance(limit, int) else int(known * limit)
+        if interval > known:
             yield (
-                f"trainer.val_check_interval is {interval}, and an epoch has {batches} batches: "
-                "give at most as many, or set trainer.check_val_every_n_epoch to null to count "
-                "over epochs"
+                f"trainer.val_check_interval is {interval}, and an epoch has {known} batches: give "
+                "at most as many, or set trainer.check_val_every_n_epoch to null to count over "
+                "epochs"
             )

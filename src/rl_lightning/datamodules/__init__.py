@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rl_lightning.datamodules.mnist import MNISTDataModule as MNISTDataModule
     from rl_lightning.datamodules.replay import ReplayDataModule as ReplayDataModule
     from rl_lightning.datamodules.rollout import RolloutDataModule as RolloutDataModule
+    from rl_lightning.datamodules.rollout_minibatches import (
+        RolloutMinibatchDataModule as RolloutMinibatchDataModule,
+    )
     from rl_lightning.datamodules.tabular import TabularDataModule as TabularDataModule
 
 __getattr__, __all__ = on_first_use(__name__, __file__)

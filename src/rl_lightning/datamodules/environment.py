@@ -1,14 +1,20 @@
 """Base class of datamodules with an environment: it makes and evaluates in environments."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, TypedDict, cast
 
 from torch.utils.data import DataLoader
 
-from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader, require_positive
-from rl_lightning.environments.making import EnvironmentMaker, Envs
+from rl_lightning.datamodules.source import (
+    Batches,
+    SourceDataModule,
+    WholeBatchLoader,
+    require_positive,
+)
+from rl_lightning.environments.making import EnvironmentMaker
+from rl_lightning.environments.stepping import Envs
 from rl_lightning.experience import EnvironmentSpec, Episodes, Policy, RecordedEpisode
-from rl_lightning.interaction.evaluation import EpisodeRecordings, EvaluationDataset
 from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.seeding import stream_seed
@@ -42,7 +48,7 @@ class EnvironmentDataModule(SourceDataModule):
         eval_episodes: Whole episodes of a validation or test.
         num_eval_envs: Environment copies for evaluation, a divisor of `eval_episodes`.
         predict_episodes: Episodes that `predict` plays and records.
-        seed: Of every random stream; the command line passes --seed_everything.
+        seed: Seed of every random stream; the command line passes --seed_everything.
 
     Raises:
         ConfigurationError: If an argument is out of range or the environment cannot be used.
@@ -110,32 +116,35 @@ class EnvironmentDataModule(SourceDataModule):
         return self._evaluation("test")
 
     def _evaluation(self, stage: str) -> DataLoader[Episodes]:
+        from rl_lightning.interaction.evaluation import evaluate
+
         envs = self._to_close(stage, self.maker.make(self.num_eval_envs))
-        seeds = [
-            stream_seed(self.seed, stream=f"{stage} {wave}")
-            for wave in range(self.eval_episodes // self.num_eval_envs)
-        ]
-        return WholeBatchLoader(
-            EvaluationDataset(envs, self.policy, seeds, self.rank, self.world_size)
-        )
+        waves = self.eval_episodes // self.num_eval_envs
+        seeds = [stream_seed(self.seed, stream=f"{stage} {wave}") for wave in range(waves)]
+        play = partial(evaluate, envs, self.policy, seeds, self.rank, self.world_size)
+        return WholeBatchLoader(Batches(play, -(-waves // self.world_size)))
 
     def predict_dataloader(self) -> DataLoader[RecordedEpisode]:
         """Greedy episodes with their rendered frames."""
         envs = self._to_close("predict", self.maker.make_rendered())
-        seeds = [
-            stream_seed(self.seed, stream=f"predict {episode}")
-            for episode in range(self.rank, self.predict_episodes, self.world_size)
-        ]
-        return WholeBatchLoader(EpisodeRecordings(envs, self.policy, self.gamma, seeds))
+        numbers = range(self.rank, self.predict_episodes, self.world_size)
+        return WholeBatchLoader(
+            Batches(lambda: (self._record(envs, number) for number in numbers), len(numbers))
+        )
 
     def record_episode(self) -> RecordedEpisode:
         """Record the first of the episodes that `predict` plays."""
         envs = self.maker.make_rendered()
         try:
-            seed = stream_seed(self.seed, stream="predict 0")
-            return next(iter(EpisodeRecordings(envs, self.policy, self.gamma, [seed])))
+            return self._record(envs, 0)
         finally:
             envs.close()
+
+    def _record(self, envs: Envs, number: int) -> RecordedEpisode:
+        from rl_lightning.interaction.evaluation import record_episode
+
+        seed = stream_seed(self.seed, stream=f"predict {number}")
+        return record_episode(envs, self.policy, self.gamma, seed)
 
     def _to_close(self, stage: str, envs: Envs) -> Envs:
         # Under reload_dataloaders_every_n_epochs the Trainer calls for each dataloader several

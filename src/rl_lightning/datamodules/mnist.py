@@ -5,50 +5,23 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
-from rl_lightning.datamodules.source import SourceDataModule, WholeBatchLoader, batches_of_an_epoch
+from rl_lightning.datamodules.source import (
+    Batches,
+    SourceDataModule,
+    WholeBatchLoader,
+    batches_of_an_epoch,
+)
 from rl_lightning.experience import LabelledImages
 from rl_lightning.images.clutter import add_clutter, place, shift
+from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError, one_line
 from rl_lightning.runtime.seeding import torch_stream
 
 DIGIT_SIZE = 28
 # The validation and test images do not depend on the run's seed, so that runs can be compared.
 EVALUATION_SEED = 0
-
-
-class EvaluationImages(IterableDataset[LabelledImages]):
-    """This rank's share of the images of one split, in batches.
-
-    Every rank yields the same number of batches.
-
-    Args:
-        images: [D, H, W] uint8.
-        labels: [D] int64.
-        batch_size: The largest number of images in a batch, on each rank.
-        rank: Global rank of this process.
-        world_size: Number of processes.
-    """
-
-    def __init__(
-        self, images: Tensor, labels: Tensor, batch_size: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.images = images
-        self.labels = labels
-        self.rank = rank
-        self.world_size = world_size
-        self.num_batches = batches_of_an_epoch(len(images), batch_size, world_size)
-
-    def __len__(self) -> int:
-        """Number of batches."""
-        return self.num_batches
-
-    def __iter__(self) -> Iterator[LabelledImages]:
-        """Yield the images in their stored order."""
-        mine = torch.arange(len(self.images))[self.rank :: self.world_size]
-        for batch in mine.tensor_split(self.num_batches):
-            yield LabelledImages(as_images(self.images[batch]), self.labels[batch])
 
 
 def as_images(digits: Tensor) -> Tensor:
@@ -87,22 +60,16 @@ class MNISTDataModule(SourceDataModule):
             max_shift: Largest shift of a training digit along each axis, pixels.
             validation_images: Number of images at the end of the training set that are used for
                 validation.
-            seed: Of the order, the positions and the clutter of training images.
+            seed: Seed of the order, the positions and the clutter of training images.
 
         Raises:
             ConfigurationError: If an argument is out of range.
         """
         super().__init__(seed)
         self.save_hyperparameters()
-        if image_size < DIGIT_SIZE:
-            raise ConfigurationError(
-                f"image_size {image_size} is smaller than a digit: use {DIGIT_SIZE} or more"
-            )
-        if batch_size < 1 or clutter < 0 or max_shift < 0:
-            raise ConfigurationError(
-                f"MNIST needs batch_size >= 1, clutter >= 0 and max_shift >= 0, not "
-                f"{batch_size}, {clutter} and {max_shift}"
-            )
+        require_range(DIGIT_SIZE, image_size=image_size)
+        require_range(1, batch_size=batch_size)
+        require_range(0, clutter=clutter, max_shift=max_shift)
         self.data_dir = Path(data_dir)
         self.batch_size = batch_size
         self.image_size = image_size
@@ -156,12 +123,6 @@ class MNISTDataModule(SourceDataModule):
         add_clutter(images, pool, self.clutter, generator)
         return images
 
-    def draw_for_training(self, digits: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw images of shifted digits, with clutter cut from the training set."""
-        if self.max_shift:
-            digits = shift(digits, self.max_shift, generator)
-        return self.draw(digits, self.splits["train"][0], generator)
-
     def batches_of(self, stage: str) -> int | None:
         """Batches of an epoch of "train" or "validate" on each rank."""
         images = self.validation_images
@@ -184,7 +145,10 @@ class MNISTDataModule(SourceDataModule):
         images, labels = self.splits["train"]
         epoch, batch = divmod(self.updates, self.updates_per_epoch)
         indices = self._order(epoch).tensor_split(self.updates_per_epoch)[batch]
-        drawn = self.draw_for_training(images[indices], self.torch_stream("mnist images"))
+        digits, generator = images[indices], self.torch_stream("mnist images")
+        if self.max_shift:
+            digits = shift(digits, self.max_shift, generator)
+        drawn = self.draw(digits, images, generator)
         return LabelledImages(as_images(drawn), labels[indices])
 
     def _order(self, epoch: int) -> Tensor:
@@ -209,10 +173,16 @@ class MNISTDataModule(SourceDataModule):
         return self._batches("test")
 
     def _batches(self, split: str) -> DataLoader[LabelledImages]:
+        """This rank's share of the images of a split, with as many batches as every other rank."""
         images, labels = self.splits[split]
-        return WholeBatchLoader(
-            EvaluationImages(images, labels, self.batch_size, self.rank, self.world_size)
-        )
+        mine = torch.arange(len(images))[self.rank :: self.world_size]
+        number = batches_of_an_epoch(len(images), self.batch_size, self.world_size)
+
+        def make() -> Iterator[LabelledImages]:
+            for batch in mine.tensor_split(number):
+                yield LabelledImages(as_images(images[batch]), labels[batch])
+
+        return WholeBatchLoader(Batches(make, number))
 
 
 def load_mnist(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:
@@ -230,29 +200,23 @@ def load_mnist(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:
     """
     from torchvision.datasets import MNIST  # imported here, because the import is slow
 
-    name = "training" if train else "test"
     names = [Path(resource).stem for resource, _ in MNIST.resources]
-    if not all((data_dir / "MNIST" / "raw" / file).is_file() for file in names):
-        try:
-            MNIST(str(data_dir), train=train, download=True)
-        except (OSError, RuntimeError) as error:
-            reason = one_line(str(error) or type(error).__name__)
+    is_missing = not all((data_dir / "MNIST" / "raw" / name).is_file() for name in names)
+    try:
+        dataset = MNIST(str(data_dir), train=train, download=True)  # only if it is missing
+        digits, labels = dataset.data, dataset.targets
+        if digits.shape != (len(labels), DIGIT_SIZE, DIGIT_SIZE) or len(labels) == 0:
+            shape = tuple(digits.shape)
+            raise ValueError(f"they hold {len(labels)} labels and images of shape {shape}")
+    except Exception as error:  # torchvision's download and its parser fail in many ways
+        reason = one_line(str(error) or type(error).__name__)
+        if is_missing:
             raise ConfigurationError(
                 f"there is no MNIST in {data_dir}, and it could not be downloaded ({reason}): "
                 f"put torchvision's MNIST/raw there, or set data_dir to the folder that has it"
             ) from error
-    try:
-        dataset = MNIST(str(data_dir), train=train)
-    except Exception as error:  # torchvision's parser fails in many ways on other files
-        reason = one_line(str(error) or type(error).__name__)
         raise ConfigurationError(
-            f"the MNIST {name} files in {data_dir} are truncated or are not MNIST "
-            f"({reason}): remove {data_dir}/MNIST to download them again"
+            f"the MNIST {'training' if train else 'test'} files in {data_dir} are truncated or are "
+            f"not MNIST ({reason}): remove {data_dir}/MNIST to download them again"
         ) from error
-    digits, labels = dataset.data, dataset.targets
-    if digits.shape != (len(labels), DIGIT_SIZE, DIGIT_SIZE) or len(labels) == 0:
-        raise ConfigurationError(
-            f"the MNIST {name} files in {data_dir} hold {len(labels)} labels and images of shape "
-            f"{tuple(digits.shape)}: remove {data_dir}/MNIST to download them again"
-        )
     return digits, labels

@@ -8,7 +8,7 @@ from typing_extensions import Unpack
 
 from rl_lightning.datamodules.environment import EnvironmentDataModule, EnvironmentOptions
 from rl_lightning.datamodules.source import require_positive
-from rl_lightning.environments.making import Envs
+from rl_lightning.environments.stepping import Envs
 from rl_lightning.interaction.collector import Collector
 from rl_lightning.runtime.errors import ConfigurationError
 from rl_lightning.runtime.ranks import from_all_ranks, sum_over_ranks

@@ -93,8 +93,10 @@ class ReplayDataModule(OnlineDataModule):
         super().__init__(env_id, **options)
         self.replay_ratio = _replay_ratio(env_steps_per_update, replay_ratio)
         _check_sizes(capacity, batch_size, self.replay_ratio, self.num_envs)
-        # Updates that the environment steps so far allow, and that have not been made.
-        self._updates_due = Fraction(0)
+        # An update costs so many units of `_due`, and an environment step gives so many.
+        self._units_of_step, self._units_of_update = self.replay_ratio.as_integer_ratio()
+        # Units of updates that the environment steps so far allow, and that have not been made.
+        self._due = 0
         self.batch_size = batch_size
         self.capacity = capacity
         self.warmup_env_steps = warmup_env_steps
@@ -158,18 +160,18 @@ class ReplayDataModule(OnlineDataModule):
         """
         if self.ring.inserted == 0:
             self._fill()
-        self._updates_due -= 1
-        if self._updates_due < 0:
+        self._due -= self._units_of_update
+        if self._due < 0:
             self._collect()
         return self.sample(self.numpy_stream("replay"))
 
     def _collect(self) -> None:
         collector = self.ready_collector()
-        while self._updates_due < 0:
-            rows = math.ceil(-self._updates_due / (self.replay_ratio * self.num_envs))
+        while self._due < 0:
+            rows = -(self._due // (self._units_of_step * self.num_envs))  # rounded up
             before = collector.env_steps
             self.ring.extend(collector.collect(self.policy, rows))
-            self._updates_due += self.replay_ratio * (collector.env_steps - before)
+            self._due += self._units_of_step * (collector.env_steps - before)
 
     def _fill(self) -> None:
         collector = self.ready_collector()
@@ -212,8 +214,8 @@ class ReplayDataModule(OnlineDataModule):
 
     def rank_state(self) -> dict[str, Any]:
         """The state of this rank's experience, for a checkpoint."""
-        due = self._updates_due
-        state = {**super().rank_state(), "updates_due": (due.numerator, due.denominator)}
+        due = (self._due, self._units_of_update)
+        state = {**super().rank_state(), "updates_due": due}
         if self.keep_replay:
             state["replay"] = self.segments.save(self.ring)
             if self.priorities is not None:
@@ -223,7 +225,8 @@ class ReplayDataModule(OnlineDataModule):
     def load_rank_state(self, state: dict[str, Any]) -> None:
         """Restore a state from `rank_state`."""
         super().load_rank_state(state)
-        self._updates_due = Fraction(*state.get("updates_due", (0, 1)))
+        units, units_of_update = state.get("updates_due", (0, 1))
+        self._due = units * self._units_of_update // units_of_update
         if self.keep_replay and "replay" in state:
             assert self.trainer is not None
             folder = Path(str(self.trainer.ckpt_path)).parent / REPLAY_FOLDER

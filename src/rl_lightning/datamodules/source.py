@@ -1,7 +1,7 @@
 """Base class of all datamodules: declarations, random streams and the count of batches."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -9,7 +9,6 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
 
-from rl_lightning.compatibility.pairs import check_pair
 from rl_lightning.runtime.constructors import CheckedConstructor, require_range
 from rl_lightning.runtime.seeding import numpy_stream, stream_seed, torch_stream
 
@@ -30,7 +29,7 @@ class SourceDataModule(CheckedConstructor, LightningDataModule):
             step uses several batches.
 
     Args:
-        seed: Of every random stream; the command line passes --seed_everything.
+        seed: Seed of every random stream; the command line passes --seed_everything.
     """
 
     batch_type: ClassVar[type]
@@ -69,6 +68,8 @@ class SourceDataModule(CheckedConstructor, LightningDataModule):
             return
         module = self.trainer.lightning_module
         if not getattr(module, "checks_compatibility", False):
+            from rl_lightning.compatibility.pairs import check_pair
+
             check_pair(module, self)
 
     def stream_seed(self, stream: str) -> int:
@@ -94,8 +95,21 @@ class SourceDataModule(CheckedConstructor, LightningDataModule):
         """Make the training batch of update number `updates`."""
 
     def train_dataloader(self) -> "WholeBatchLoader[Any]":
-        """One epoch of batches. Each batch is made when the Trainer requests it."""
-        return WholeBatchLoader(TrainingDataset(self))
+        """One epoch of batches, one for each update."""
+        return WholeBatchLoader(Batches(self._make_batches, self.updates_per_epoch))
+
+    def _make_batches(self) -> Iterator[Any]:
+        """Make the batches of an epoch.
+
+        This datamodule keeps all state that lasts longer than an epoch, such as episodes, a replay
+        or an order of images.
+        """
+        for _ in range(self.updates_per_epoch):
+            batch = self.next_batch()
+            # Counted before the update, because a checkpoint may be written right after the
+            # update, before this generator runs again.
+            self.updates += 1
+            yield batch
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
@@ -118,51 +132,28 @@ class SourceDataModule(CheckedConstructor, LightningDataModule):
         self.updates = state_dict["updates"]
 
 
-class TrainingDataset(IterableDataset[Any]):
-    """One epoch of a datamodule's batches.
-
-    The datamodule keeps all state that lasts longer than an epoch, such as episodes, a replay or
-    an order of images. The dataset has a length, because Lightning prefetches one batch from an
-    iterable without a length. Each batch would then be collected before the previous update, with
-    an outdated policy.
-    """
-
-    def __init__(self, data: SourceDataModule) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        """Number of batches of an epoch."""
-        return self.data.updates_per_epoch
-
-    def __iter__(self) -> Iterator[Any]:
-        """Make the batches, one for each update."""
-        for _ in range(len(self)):
-            batch = self.data.next_batch()
-            # Counted before the update, because a checkpoint may be written right after the
-            # update, before this generator runs again.
-            self.data.updates += 1
-            yield batch
-
-
 class Batches(IterableDataset[Batch]):
-    """A dataset of known length, whose batches a function yields anew at each iteration.
+    """A known number of batches. Each is made when the Trainer requests it.
+
+    It has a length, because Lightning prefetches one batch from an iterable without a length. Each
+    training batch would then be collected before the previous update, with an outdated policy.
 
     Args:
-        length: Number of batches, equal on every rank.
-        make: Yields them.
+        make: Starts to make the batches. It keeps no state between two calls.
+        number: Number of the batches.
     """
 
-    def __init__(self, length: int, make: Callable[[], Iterable[Batch]]) -> None:
-        self.length = length
+    def __init__(self, make: Callable[[], Iterator[Batch]], number: int) -> None:
         self.make = make
+        self.number = number
 
     def __len__(self) -> int:
         """Number of batches."""
-        return self.length
+        return self.number
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches."""
-        yield from self.make()
+        """Make the batches."""
+        return self.make()
 
 
 class WholeBatchLoader(DataLoader[Batch]):

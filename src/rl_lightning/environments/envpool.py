@@ -8,7 +8,6 @@ Engine".
 """
 
 import difflib
-import importlib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,18 +19,22 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from gymnasium.wrappers.vector import TransformObservation
+from gymnasium.wrappers import vector
 
-from rl_lightning.environments.making import LONGEST_EPISODE, EnvironmentMaker, is_atari
-from rl_lightning.environments.spaces import describe_spaces
-from rl_lightning.environments.stepping import reset
+from rl_lightning.environments.making import (
+    LONGEST_EPISODE,
+    EnvironmentMaker,
+    describe_spaces,
+    is_atari,
+)
+from rl_lightning.environments.stepping import Envs, reset
 from rl_lightning.experience import EnvironmentSpec
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 
 Array = npt.NDArray[Any]
-Envs = VectorEnv[Any, Any, Any]
 Step = tuple[Array, Array, Array, Array, dict[str, Any]]
 
 # Arguments of Gymnasium's robots that change their pictures only. Training draws none.
@@ -80,7 +83,8 @@ class PooledEnvs(VectorEnv[Any, Any, Any]):
         with _without_rounding_warnings():
             self._pool = make(seed=0)
             own = self._pool.single_observation_space
-            self.single_observation_space = space if _same_arrays(own, space) else own
+            holds_the_same = is_space_dtype_shape_equiv(own, space)
+            self.single_observation_space = space if holds_the_same else own
             self.single_action_space = self._pool.single_action_space
             self.num_envs = len(self._pool)
             # EnvPool gives one copy's spaces under these names. Gymnasium's wrappers expect all.
@@ -131,12 +135,6 @@ class PooledEnvs(VectorEnv[Any, Any, Any]):
         """Set frames of `observations` [N, stack, …] from before the last reset to 0."""
         if self._older is not None and (old := self._older > elapsed[:, None]).any():
             observations[:, :-1][old] = 0
-
-
-def _same_arrays(one: gym.Space[Any], other: gym.Space[Any]) -> bool:
-    """Whether two spaces hold arrays of the same shape and dtype."""
-    are_boxes = isinstance(one, gym.spaces.Box) and isinstance(other, gym.spaces.Box)
-    return are_boxes and (one.shape, one.dtype) == (other.shape, other.dtype)
 
 
 def _write(observations: Any, copies: Array, values: Any) -> None:
@@ -259,7 +257,7 @@ def _atari_kwargs(
 
 def _image_of(envs: Envs) -> Envs:
     space = cast(gym.spaces.Dict, envs.single_observation_space)["image"]
-    return TransformObservation(
+    return vector.TransformObservation(
         envs,
         lambda observations: observations["image"],
         single_observation_space=space,
@@ -273,17 +271,16 @@ _VECTOR_WRAPPERS: dict[str, Callable[[Envs], Envs]] = {"minigrid.wrappers.ImgObs
 
 def _vector_wrapper(path: str) -> Callable[[Envs], Envs]:
     """The wrapper for vector environments that does the same as `path` does to single ones."""
-    if path in _VECTOR_WRAPPERS:
-        return _VECTOR_WRAPPERS[path]
     module, _, name = path.rpartition(".")
-    vector = importlib.import_module("gymnasium.wrappers.vector")
-    if module != "gymnasium.wrappers" or not hasattr(vector, name):
+    found: Callable[[Envs], Envs] | None = _VECTOR_WRAPPERS.get(path)
+    if module == "gymnasium.wrappers":
+        found = getattr(vector, name, None)
+    if found is None:
         raise ConfigurationError(
             f"wrappers names {path}, which is for single environments, and EnvPool has vector "
             "environments only: use engine gymnasium, or a wrapper of gymnasium.wrappers that is "
             "in gymnasium.wrappers.vector too"
         )
-    found: Callable[[Envs], Envs] = getattr(vector, name)
     return found
 
 
@@ -296,7 +293,7 @@ def _check_spaces(env_id: str, envs: Envs, environment: EnvironmentSpec) -> None
     found = describe_spaces(env_id, envs.single_observation_space, envs.single_action_space)
     for key, value in found.items():
         expected = environment[key]  # type: ignore[literal-required]
-        if not (value == expected or _close(value, expected)):
+        if _rounded(value) != _rounded(expected):
             raise ConfigurationError(
                 f"EnvPool's {env_id} has {key} {value}, and Gymnasium's, in which agents are "
                 f"evaluated, has {expected}: use engine gymnasium, or make them equal with "
@@ -304,8 +301,6 @@ def _check_spaces(env_id: str, envs: Envs, environment: EnvironmentSpec) -> None
             )
 
 
-def _close(one: Any, other: Any) -> bool:
-    """Whether these are equal numbers up to rounding. EnvPool has float64 bounds."""
-    if not (isinstance(one, list) and isinstance(other, list) and len(one) == len(other)):
-        return False
-    return bool(np.allclose(one, other))
+def _rounded(value: Any) -> Any:
+    """Bounds in float32, because EnvPool has float64 bounds; other values as they are."""
+    return np.array(value, np.float32).tolist() if isinstance(value, list) else value

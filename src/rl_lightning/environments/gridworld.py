@@ -116,17 +116,13 @@ class GridWorld(gym.Env[np.int64, np.int64]):
 
     def _move_everywhere(self) -> Array:
         """The next state [S, 4] of each move in each state."""
-        rows, columns = self.shape
-        states = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
-        successors = np.empty((rows, columns, len(MOVES)), np.int32)
-        for direction, (down, right) in enumerate(MOVES):
-            row = np.clip(np.arange(rows) + down, 0, rows - 1)
-            column = np.clip(np.arange(columns) + right, 0, columns - 1)
-            successors[..., direction] = states[np.ix_(row, column)]
-        flat, stay = successors.reshape(-1, len(MOVES)), states.reshape(-1, 1)
-        stays = self.walls[flat] | (self.terminals | self.walls)[:, np.newaxis]
-        np.copyto(flat, stay, where=stays)
-        return flat
+        states = np.arange(self.walls.size)[:, np.newaxis]
+        rows, columns = np.unravel_index(states, self.shape)
+        down, right = np.transpose(MOVES)
+        # A move off the grid is clipped to its border.
+        moved = np.ravel_multi_index((rows + down, columns + right), self.shape, mode="clip")
+        stays = self.walls[moved] | self.terminals[states] | self.walls[states]
+        return np.where(stays, states, moved).astype(np.int32)
 
     @property
     def initial_state_distrib(self) -> Array:

@@ -1,8 +1,7 @@
-"""Makes Gymnasium environments, with one-line errors if an environment cannot be made."""
+"""Makes and describes Gymnasium environments, with one-line errors if one cannot be used."""
 
-import importlib
-import importlib.util
 import os
+import pkgutil
 import re
 import signal
 import sys
@@ -14,15 +13,13 @@ from functools import partial
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rl_lightning.environments.spaces import describe_spaces
-from rl_lightning.environments.state import read_state
-from rl_lightning.environments.stepping import reset
+from rl_lightning.environments.stepping import Envs, reset, tensor_dtype
 from rl_lightning.experience import EnvironmentSpec
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
-
-Envs = VectorEnv[Any, Any, Any]
 
 # The limit of ALE's benchmarks, 108,000 frames, in environment steps (Machado et al. 2018).
 LONGEST_EPISODE = 27_000
@@ -98,18 +95,17 @@ class EnvironmentMaker:
         try:
             envs.reset(seed=0)
             drawn = envs.render()
+            if not drawn or drawn[0] is None:
+                raise RunError("its render() returns no frame: make it return an RGB array")
         except Exception as error:  # rendering libraries raise many types of errors
             envs.close()
-            raise ConfigurationError(
-                f"cannot render {self.env_id}: {one_line(str(error) or type(error).__name__)}"
-                f"{self._rendering_advice()}"
-            ) from error
-        if not drawn or drawn[0] is None:
-            envs.close()
-            raise ConfigurationError(
-                f"cannot render {self.env_id}, because its render() returns no frame: make it "
-                "return an RGB array"
-            )
+            reason = one_line(str(error) or type(error).__name__)
+            if _family(self.env_id) == "mujoco":
+                reason += (
+                    " (without a screen MuJoCo renders with EGL: install libegl1, or choose "
+                    "another backend with MUJOCO_GL)"
+                )
+            raise ConfigurationError(f"cannot render {self.env_id}: {reason}") from error
         return envs
 
     def describe(self) -> EnvironmentSpec:
@@ -125,6 +121,8 @@ class EnvironmentMaker:
                 self.env_id, envs.single_observation_space, envs.single_action_space
             )
             if not is_atari(self.env_id):  # an Atari reset is slow and is known to work
+                from rl_lightning.environments.state import read_state
+
                 reset(envs, seed=0)
                 read_state(envs)
             return spec
@@ -147,9 +145,11 @@ class EnvironmentMaker:
             with _without_model_deprecations(self.env_id):
                 return gym.make_vec(self.env_id, **kwargs)
         except gym.error.DependencyNotInstalled as error:
+            extra, advice = _family(self.env_id), one_line(str(error))
+            if extra in ("mujoco", "box2d"):
+                advice = f"pip install 'rl_lightning[{extra}]'"
             raise ConfigurationError(
-                f"{self.env_id} needs a package that is not installed: "
-                f"{_installing(self.env_id) or one_line(str(error))}"
+                f"{self.env_id} needs a package that is not installed: {advice}"
             ) from error
         except ConfigurationError:
             raise
@@ -169,13 +169,47 @@ class EnvironmentMaker:
             )
         return make_atari(self.env_id, **kwargs)
 
-    def _rendering_advice(self) -> str:
-        if _family(self.env_id) != "mujoco":
-            return ""
-        return (
-            " (without a screen MuJoCo renders with EGL: install libegl1, or choose another "
-            "backend with MUJOCO_GL)"
+
+def describe_spaces(
+    env_id: str, observations: gym.Space[Any], actions: gym.Space[Any]
+) -> EnvironmentSpec:
+    """Describe an environment's spaces for modules.
+
+    Raises:
+        ConfigurationError: If no module here can use them. The message says what to change.
+    """
+    if not isinstance(observations, Box | Discrete | MultiBinary | MultiDiscrete):
+        advice = "flatten it with --data.wrappers '[gymnasium.wrappers.FlattenObservation]'"
+        if not observations.is_np_flattenable:
+            advice = (
+                "add a gymnasium.ObservationWrapper to data.wrappers that converts it to an array "
+                "(FlattenObservation cannot)"
+            )
+        raise ConfigurationError(
+            f"{env_id} has the observation space {type(observations).__name__}, and networks here "
+            f"need arrays of numbers: {advice}"
         )
+    box = actions if isinstance(actions, Box) else None
+    if not isinstance(actions, Discrete) and (box is None or np.dtype(box.dtype).kind != "f"):
+        raise ConfigurationError(
+            f"{env_id} has the action space {actions}, and policies here need Discrete actions or "
+            "a Box of real numbers: add a gymnasium.ActionWrapper to data.wrappers that converts "
+            "to one of these"
+        )
+    return EnvironmentSpec(
+        env_id=env_id,
+        observation_shape=tuple(observations.shape or ()),
+        observation_dtype=str(tensor_dtype(observations)),
+        num_observations=_number(observations),
+        action_shape=tuple(actions.shape or ()),
+        num_actions=_number(actions),
+        action_low=None if box is None else box.low.ravel().astype(float).tolist(),
+        action_high=None if box is None else box.high.ravel().astype(float).tolist(),
+    )
+
+
+def _number(space: gym.Space[Any]) -> int | None:
+    return int(space.n) if isinstance(space, Discrete) else None
 
 
 def longest_episode(envs: Envs) -> int:
@@ -201,37 +235,31 @@ def _family(env_id: str) -> str | None:
     return found[1] if found else None
 
 
-def _installing(env_id: str) -> str | None:
-    """The command that installs the packages an environment of Gymnasium needs, if known."""
-    extra = _family(env_id)
-    return f"pip install 'rl_lightning[{extra}]'" if extra in ("mujoco", "box2d") else None
-
-
 @contextmanager
 def _without_model_deprecations(env_id: str) -> Iterator[None]:
     """Hide MuJoCo 4's deprecation warnings about Gymnasium's models.
 
     There would be one for each environment copy, and no user can do anything about them.
     """
-    if _family(env_id) != "mujoco" or importlib.util.find_spec("mujoco") is None:
+    if _family(env_id) != "mujoco":
         yield
         return
-    import mujoco
-
-    if not hasattr(mujoco, "set_mju_user_warning"):  # before MuJoCo 4, which added this warning
+    try:
+        from mujoco import get_mju_user_warning, set_mju_user_warning
+    except ImportError:  # it is not installed, or it is older than MuJoCo 4, which has the warning
         yield
         return
-    before = mujoco.get_mju_user_warning()
+    before = get_mju_user_warning()
 
     def show(message: str) -> None:
         if "deprecated" not in message:
             warnings.warn(f"MuJoCo: {message}", stacklevel=2)
 
-    mujoco.set_mju_user_warning(show)
+    set_mju_user_warning(show)
     try:
         yield
     finally:
-        mujoco.set_mju_user_warning(before)
+        set_mju_user_warning(before)
 
 
 def _with_default_signals(main_process: int, env: Any) -> Any:
@@ -248,9 +276,8 @@ def _with_default_signals(main_process: int, env: Any) -> Any:
 
 
 def _load_wrapper(path: str) -> Callable[[Any], Any]:
-    module, _, name = path.rpartition(".")
     try:
-        wrapper = getattr(importlib.import_module(module), name)
+        wrapper: Callable[[Any], Any] = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigurationError(
             f"wrappers names {path}, which cannot be imported ({one_line(str(error))}): give the "

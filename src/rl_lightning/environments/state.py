@@ -9,7 +9,6 @@ Environments are not pickled, because checkpoints are loaded with `weights_only=
 checkpoint from another source cannot run code.
 """
 
-from collections.abc import Iterator
 from typing import Any, Protocol, cast, runtime_checkable
 
 import gymnasium as gym
@@ -26,14 +25,15 @@ from gymnasium.envs.classic_control import (
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.envs.toy_text import BlackjackEnv, CliffWalkingEnv, FrozenLakeEnv, TaxiEnv
 from gymnasium.vector import SyncVectorEnv, VectorEnv
-from gymnasium.wrappers.common import OrderEnforcing, PassiveEnvChecker
+from gymnasium.wrappers.common import PassiveEnvChecker
 
 from rl_lightning.lightning_adapter.environments import PRIVATE_STATE
 from rl_lightning.runtime.errors import ConfigurationError
 
 State = dict[str, Any]
 
-# The attributes that change between steps. The random generator's state is saved as well.
+# The attributes of environments and wrappers that change between steps. The state of an
+# environment's random generator is saved as well.
 _ATTRIBUTES: dict[type, tuple[str, ...]] = {
     CartPoleEnv: ("state", "steps_beyond_terminated"),
     CartPoleVectorEnv: ("state", "steps", "prev_done"),
@@ -45,29 +45,22 @@ _ATTRIBUTES: dict[type, tuple[str, ...]] = {
     CliffWalkingEnv: ("s", "lastaction"),
     TaxiEnv: ("s", "lastaction", "fickle_step", "taxi_orientation"),
     BlackjackEnv: ("player", "dealer"),
+    PassiveEnvChecker: ("checked_reset", "checked_step", "checked_render"),
+    wrappers.ClipAction: (),
+    wrappers.ClipReward: (),
+    wrappers.DiscretizeAction: (),
+    wrappers.DiscretizeObservation: (),
+    wrappers.DtypeObservation: (),
+    wrappers.FilterObservation: (),
+    wrappers.FlattenObservation: (),
+    wrappers.GrayscaleObservation: (),
+    wrappers.RescaleAction: (),
+    wrappers.RescaleObservation: (),
+    wrappers.ReshapeObservation: (),
+    wrappers.ResizeObservation: (),
+    **PRIVATE_STATE,
 }
 _MUJOCO_ATTRIBUTES = ("goal", "goal_pos", "cylinder_pos")  # of Reacher and Pusher
-_WRAPPER_ATTRIBUTES: dict[type, tuple[str, ...]] = {
-    **{kind: PRIVATE_STATE[kind] for kind in (wrappers.TimeLimit, OrderEnforcing)},
-    PassiveEnvChecker: ("checked_reset", "checked_step", "checked_render"),
-    **dict.fromkeys(
-        (
-            wrappers.ClipAction,
-            wrappers.ClipReward,
-            wrappers.DiscretizeAction,
-            wrappers.DiscretizeObservation,
-            wrappers.DtypeObservation,
-            wrappers.FilterObservation,
-            wrappers.FlattenObservation,
-            wrappers.GrayscaleObservation,
-            wrappers.RescaleAction,
-            wrappers.RescaleObservation,
-            wrappers.ReshapeObservation,
-            wrappers.ResizeObservation,
-        ),
-        (),
-    ),
-}
 
 
 @runtime_checkable
@@ -76,11 +69,9 @@ class Stateful(Protocol):
 
     def state_dict(self) -> State:
         """The state of the current episode, as primitives, arrays and tensors."""
-        ...
 
     def load_state_dict(self, state: State) -> None:
         """Restore a state from `state_dict`."""
-        ...
 
 
 class _UnknownTypeError(TypeError):
@@ -96,8 +87,24 @@ def read_state(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> State | Non
     Raises:
         ConfigurationError: If a `state_dict()` has a value that a checkpoint cannot hold.
     """
-    parts = _read_parts(env)
-    return None if parts is None else {"type": _type_name(env), **parts}
+    state: State = {"type": _type_name(env)}
+    names = _ATTRIBUTES.get(type(env))
+    if type(env).__module__.startswith("gymnasium.envs.mujoco."):
+        names, state["mujoco"] = _MUJOCO_ATTRIBUTES, _read_mujoco(env)
+    if isinstance(env, Stateful):
+        state["own"] = _read_own(env)
+    elif names is None or _has_random_map(env):
+        return None
+    else:
+        state |= {name: _encode(getattr(env, name)) for name in names if hasattr(env, name)}
+    if isinstance(env, gym.Wrapper):
+        state["env"] = read_state(env.env)
+    elif isinstance(env, SyncVectorEnv):
+        state["copies"] = [read_state(copy) for copy in env.envs]
+    elif "own" not in state:
+        state["np_random"] = _encode(env.np_random.bit_generator.state)
+    inner = [state.get("env", {}), *state.get("copies", ())]
+    return None if None in inner else state
 
 
 def write_state(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any], state: State) -> None:
@@ -127,26 +134,6 @@ def write_state(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any], state: State)
             setattr(env, name, _decode(value))
 
 
-def _read_parts(env: Any) -> State | None:
-    if isinstance(env, gym.Wrapper):
-        inner = read_state(env.env)
-        own = _read_own(env) if isinstance(env, Stateful) else _read_wrapper(env)
-        return None if own is None or inner is None else {**own, "env": inner}
-    if isinstance(env, Stateful):
-        return _read_own(env)
-    if type(env) is SyncVectorEnv:
-        copies = [read_state(copy) for copy in env.envs]
-        return (
-            None
-            if None in copies
-            else {**_read(env, PRIVATE_STATE[SyncVectorEnv]), "copies": copies}
-        )
-    if type(env).__module__.startswith("gymnasium.envs.mujoco."):
-        return {**_read_with_generator(env, _MUJOCO_ATTRIBUTES), "mujoco": _read_mujoco(env)}
-    names = None if _has_random_map(env) else _ATTRIBUTES.get(type(env))
-    return None if names is None else _read_with_generator(env, names)
-
-
 def _has_random_map(env: Any) -> bool:
     """Whether this is a FrozenLake with a random map, which its state does not include."""
     if type(env) is not FrozenLakeEnv or env.spec is None:
@@ -154,28 +141,14 @@ def _has_random_map(env: Any) -> bool:
     return env.spec.kwargs.get("desc") is None and env.spec.kwargs.get("map_name") is None
 
 
-def _read_own(env: Stateful) -> State:
+def _read_own(env: Stateful) -> Any:
     try:
-        own = _encode(env.state_dict())
+        return _encode(env.state_dict())
     except _UnknownTypeError as error:
         raise ConfigurationError(
             f"state_dict() of {_type_name(env)} cannot be saved in a checkpoint ({error}): return "
             "numbers, strings, lists, tuples, dicts, arrays and tensors only"
         ) from error
-    return {"own": own}
-
-
-def _read_wrapper(wrapper: gym.Wrapper[Any, Any, Any, Any]) -> State | None:
-    names = _WRAPPER_ATTRIBUTES.get(type(wrapper))
-    return None if names is None else _read(wrapper, names)
-
-
-def _read(env: Any, names: tuple[str, ...]) -> State:
-    return {name: _encode(getattr(env, name)) for name in names if hasattr(env, name)}
-
-
-def _read_with_generator(env: Any, names: tuple[str, ...]) -> State:
-    return {**_read(env, names), "np_random": _encode(env.np_random.bit_generator.state)}
 
 
 def _type_name(env: Any) -> str:
@@ -225,17 +198,12 @@ def _read_mujoco(env: Any) -> State:
     """
     data = env.unwrapped.data
     state: State = {"time": data.time}
-    for name, empty in _arrays(type(data)(data.model)):
-        array = getattr(data, name)
-        if empty.size and array.shape == empty.shape:
+    initial = type(data)(data.model)
+    for name in (each for each in dir(data) if not each.startswith("_")):
+        array, first = getattr(data, name), getattr(initial, name)
+        if isinstance(first, np.ndarray) and first.size and array.shape == first.shape:
             state[name] = torch.from_numpy(np.array(array))
     return state
-
-
-def _arrays(data: Any) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-    for name in dir(data):
-        if not name.startswith("_") and isinstance(array := getattr(data, name), np.ndarray):
-            yield name, array
 
 
 def _write_mujoco(env: Any, state: State) -> None:

@@ -1,29 +1,39 @@
 """Resets, steps and renders environment copies, with one-line errors.
 
+Observations and actions are converted between Gymnasium's spaces and the arrays of networks.
+
 An error in an environment's own code ends the run. So do infinite and NaN observations or rewards,
 and arrays of a wrong shape.
 """
 
+import math
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AsyncVectorEnv, VectorEnv
 
-from rl_lightning.environments.spaces import (
-    cast,
-    from_environment,
-    is_finite,
-    to_environment,
-)
 from rl_lightning.runtime.errors import ConfigurationError, RunError, one_line
 
 Array = npt.NDArray[Any]
 Envs = VectorEnv[Any, Any, Any]
 Answer = TypeVar("Answer")
+
+# Dtypes that are converted when an observation arrives. Networks compute in float32, so float64
+# would waste memory. torch has few operations for unsigned integers other than uint8, and int64
+# cannot hold all values of uint64. All other dtypes, above all uint8, are kept.
+_CONVERTED: dict[np.dtype[Any], np.dtype[Any]] = {
+    np.dtype(np.float64): np.dtype(np.float32),
+    np.dtype(np.longdouble): np.dtype(np.float32),
+    np.dtype(np.uint16): np.dtype(np.int32),
+    np.dtype(np.uint32): np.dtype(np.int64),
+    np.dtype(np.uint64): np.dtype(np.float32),
+}
 
 
 class Step(NamedTuple):
@@ -57,10 +67,9 @@ def step(envs: Envs, actions: Array) -> Step:
     """
     taken = to_environment(envs.single_action_space, actions)
     arrived, rewards, terminated, truncated, infos = _call(envs, "step", envs.step, taken)
-    copies = (envs.num_envs,)
-    _check_shape(envs, "rewards", rewards, copies)
-    _check_shape(envs, "terminated", terminated, copies)
-    _check_shape(envs, "truncated", truncated, copies)
+    each = {"rewards": rewards, "terminated": terminated, "truncated": truncated}
+    for name, values in each.items():
+        _check_shape(envs, name, values, (envs.num_envs,))
     kept = cast(rewards, np.float32)
     if not is_finite(kept):
         copy = int(np.isfinite(kept).argmin())
@@ -125,3 +134,70 @@ def _check_shape(envs: Envs, name: str, values: Any, expected: tuple[int, ...]) 
 
 def _name(envs: Envs) -> str:
     return "the environment" if envs.spec is None else envs.spec.id
+
+
+def tensor_dtype(space: gym.Space[Any]) -> np.dtype[Any]:
+    """The dtype that observations of a space have in rollouts and tensors."""
+    if isinstance(space, Discrete):
+        return np.dtype(np.int64)  # as an index into a table must be
+    dtype: np.dtype[Any] = np.dtype(space.dtype)
+    return _CONVERTED.get(dtype, dtype)
+
+
+def from_environment(space: gym.Space[Any], observations: Array) -> Array:
+    """Convert observations [N, ...] to `tensor_dtype`; Discrete ones are then counted from 0.
+
+    Raises:
+        RunError: If an observation is infinite, NaN, or not an element of a Discrete space.
+    """
+    if isinstance(space, Discrete):
+        # Cast first, because the difference may overflow in the dtype of the space.
+        counted = observations.astype(np.int64, copy=False) - space.start
+        outside = (counted < 0) | (counted >= space.n)
+        if outside.any():
+            copy = int(outside.argmax())
+            raise RunError(
+                f"environment copy {copy} returned the observation {observations[copy]}, which is "
+                f"not in its space {space}: make observation_space include all observations"
+            )
+        return counted
+    kept = cast(observations, tensor_dtype(space))
+    if kept.dtype.kind == "f" and not is_finite(kept):
+        copy = int(np.argwhere(~np.isfinite(kept))[0][0])
+        raise RunError(
+            f"environment copy {copy} returned an observation that is infinite or NaN in "
+            f"{kept.dtype}: clip or replace such values in a wrapper (data.wrappers)"
+        )
+    return kept
+
+
+def is_finite(values: Array) -> bool:
+    """Whether no value is infinite or NaN.
+
+    The sum of squares is finite only if all values are, and takes a fourth of the time of
+    `np.isfinite`, which is needed only where the sum overflows.
+    """
+    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
+
+
+def cast(values: Array, dtype: npt.DTypeLike) -> Array:
+    """Convert values to another dtype; those that are too large for it become infinite."""
+    if values.dtype == dtype:
+        return values
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)
+
+
+def to_environment(space: gym.Space[Any], actions: Array) -> Array:
+    """Convert a policy's actions [N, ...] to elements of the environment's action space.
+
+    Box actions are clipped to the bounds. Discrete actions, which policies count from 0, are
+    counted from the start of the space. Rollouts keep the unclipped action, because the loss needs
+    its log-probability.
+    """
+    if isinstance(space, Box):
+        return np.clip(actions, space.low, space.high).astype(space.dtype, copy=False)
+    if isinstance(space, Discrete):
+        counted = actions + space.start if space.start else actions
+        return counted.astype(space.dtype, copy=False)
+    return actions

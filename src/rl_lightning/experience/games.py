@@ -40,20 +40,20 @@ class MatchResults(NamedTuple):
 
 
 class CheckedMoves(NamedTuple):
-    """The moves of the most probable actions, compared with exact ones; rank 0 has all of them."""
+    """Checks of the most probable actions against exact play. Rank 0 has those of all ranks."""
 
     mistakes: Tensor  # [N] bool: the action is worse than the best one by minimax
 
 
 class RecordedGame(NamedTuple):
-    """One whole board game. Moves without an evaluation have zeros, and the value NaN."""
+    """One whole board game. Without an evaluation, a move has only zeros, and its value is NaN."""
 
     game: str  # OpenSpiel's name
     players: tuple[str, str]  # names, the first to move first
     actions: Tensor  # [T] int64
     priors: Tensor  # [T, A] float32: probabilities of the policy before each move
     visits: Tensor  # [T, A] int64: simulations through each action; zeros without a search
-    values: Tensor  # [T] float64, for the first player: of the search, else of the value network
+    values: Tensor  # [T] float64, for the first player, from the search or else the network
     outcome: float  # for the first player
 
 
@@ -75,7 +75,6 @@ class RecordsGames(Protocol):
 
     def record_game(self, number: int) -> RecordedGame:
         """Record the game with this number."""
-        ...
 
 
 @runtime_checkable
@@ -84,4 +83,3 @@ class ServesGtp(Protocol):
 
     def gtp_session(self, commands: TextIO, answers: TextIO) -> Callable[[], None]:
         """Check the game, and return the function that answers the commands until their end."""
-        ...

@@ -97,7 +97,7 @@ def exact_values(dynamics: Dynamics, policy: Tensor) -> Tensor:
     no reward follows, else ±∞.
 
     Args:
-        dynamics: Of at most `EXACT_STATES` states.
+        dynamics: Dynamics of at most `EXACT_STATES` states.
         policy: π(a | s), [S, A].
 
     Returns:

@@ -23,7 +23,7 @@ def squashed_log_probs(unsquashed: Tensor, mean: Tensor, log_std: Tensor) -> Ten
 
     Args:
         unsquashed: u [B, A].
-        mean: Of u [B, A].
+        mean: Mean of u [B, A].
         log_std: log σ of u [B, A].
 
     Returns:

@@ -22,10 +22,8 @@ def discounted_sums(terms: Tensor, decays: Tensor) -> Tensor:
     """
     _check_shapes(terms, decays)
     carry = torch.zeros_like(terms[0])
-    sums = []
-    for term, decay in zip(reversed(terms.unbind()), reversed(decays.unbind()), strict=True):
-        carry = torch.addcmul(term, decay, carry)
-        sums.append(carry)
+    steps = zip(reversed(terms.unbind()), reversed(decays.unbind()), strict=True)
+    sums = [carry := torch.addcmul(term, decay, carry) for term, decay in steps]
     return torch.stack(sums[::-1])
 
 
@@ -129,6 +127,29 @@ def generalised_advantages(
     _check_shapes(rewards, discounts, ends, values[1:])
     td_errors = rewards + discounts * values[1:] - values[:-1]
     return discounted_sums(td_errors, gae_lambda * discounts * ~ends)
+
+
+def lambda_returns(
+    rewards: Tensor, discounts: Tensor, ends: Tensor, values: Tensor, lambda_: float
+) -> Tensor:
+    """Compute G_t = r_t + γ ((1 − λ) V(s_{t+1}) + λ G_{t+1}).
+
+    At a truncation, and in the last row, G_t = r_t + γ V(s_{t+1}). At a terminal it is r_t, because
+    `discounts` is 0 there. With V = max_a Q(s, a) these are Peng's Q(λ) returns.
+
+    Source: Sutton and Barto 2018, equation 12.18; Gallici et al. 2024, Algorithm 1.
+
+    Args:
+        rewards: [T, N].
+        discounts: [T, N].
+        ends: [T, N] bool.
+        values: V(s_0) to V(s_T) [T + 1, N].
+        lambda_: λ in [0, 1].
+
+    Returns:
+        Returns [T, N].
+    """
+    return generalised_advantages(rewards, discounts, ends, values, lambda_) + values[:-1]
 
 
 def game_advantages(values: Tensor, lengths: Tensor, outcomes: Tensor, gae_lambda: float) -> Tensor:

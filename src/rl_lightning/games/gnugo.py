@@ -40,7 +40,7 @@ class GnuGo:
     Args:
         game: Go.
         level: From 1 to 10; 10 is GNU Go's default and the strongest.
-        seed: Of its random numbers.
+        seed: Seed of its random numbers.
 
     Raises:
         ConfigurationError: If the program is not installed, or the game is not Go.

@@ -23,7 +23,7 @@ SELF_ATARI = 27  # own stones that have one liberty after a move here
 LIBERTIES_AFTER = 35  # of the own group after a move here
 KO = 43  # points that only the rule of ko forbids
 BLACK = 44  # ones if Black is to move
-ONES = 45  # ones; a pass is legal always
+ONES = 45  # ones on every point
 LEGALITY = 46  # points on which a move is legal
 NUM_PLANES = 47
 
@@ -32,7 +32,7 @@ class GoPositions(NamedTuple):
     """Positions of Go, from the view of the player to move. P points, row by row."""
 
     stones: Array  # [N, P] int8: 1 for own stones, -1 for the opponent's, 0 for empty points
-    ages: Array  # [N, P] uint8: moves since a move at this point, at most 8; read under stones only
+    ages: Array  # [N, P] uint8: moves since a move here, at most 8; only read where a stone is
     legal: Array  # [N, P] bool
     black: Array  # [N] bool: whether Black is to move
 

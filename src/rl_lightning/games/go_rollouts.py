@@ -118,7 +118,7 @@ def put_stone(
     Args:
         place: An empty place.
         colour: 1 or -1.
-        width: Of the board with its walls.
+        width: Width of the board with its walls.
         board: See `new_board`, like the next three.
         head: See `new_board`.
         following: See `new_board`.

@@ -64,7 +64,7 @@ class GtpEngine:
     Args:
         game: Go. Another komi is accepted, another size of the board is not.
         player: Chooses the moves.
-        version: Of this program.
+        version: Version of this program.
     """
 
     def __init__(self, game: BoardGame, player: Player, version: str) -> None:

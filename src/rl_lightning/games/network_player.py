@@ -65,10 +65,10 @@ class Moves:
     """What a player saw and chose, in the order of its calls.
 
     Attributes:
-        states: Of each move, the game's state, which changes while the game goes on.
-        observations: Of each call, planes [n, C, H, W] bool.
-        playable: Of each call, [n, A] bool.
-        actions: Of each call, [n] int64.
+        states: The game's state at each move, which changes while the game goes on.
+        observations: The planes of each call, [n, C, H, W] bool.
+        playable: The playable actions of each call, [n, A] bool.
+        actions: The actions of each call, [n] int64.
     """
 
     def __init__(self) -> None:

@@ -1,18 +1,14 @@
 """The collector: it steps vector environments with the policy and returns rollouts."""
 
 from collections import deque
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium.vector import VectorEnv
 
 from rl_lightning.environments.making import longest_episode
-from rl_lightning.environments.spaces import tensor_dtype
-from rl_lightning.environments.state import read_state, write_state
-from rl_lightning.environments.stepping import reset, step
+from rl_lightning.environments.stepping import Envs, reset, step, tensor_dtype
 from rl_lightning.experience import Decision, Exploration, Policy, Rollout, join_rollouts
 from rl_lightning.runtime.errors import RunError
 
@@ -38,7 +34,7 @@ class Collector:
 
     def __init__(
         self,
-        envs: VectorEnv[Any, Any, Any],
+        envs: Envs,
         gamma: float,
         world_size: int = 1,
         clip_rewards: bool = False,
@@ -78,6 +74,8 @@ class Collector:
 
     def state_dict(self) -> dict[str, Any]:
         """The state of this rank's episodes, as primitives and tensors for a checkpoint."""
+        from rl_lightning.environments.state import read_state
+
         state: dict[str, Any] = {"env_steps": self.env_steps, "finished": [*self.finished]}
         if self.ready and (envs := read_state(self.envs)) is not None:
             names = ("_observations", "_ended", "_returns", "_lengths")
@@ -92,6 +90,8 @@ class Collector:
         self.env_steps = state["env_steps"]
         self.finished.extend(state["finished"])
         if "episodes" in state:
+            from rl_lightning.environments.state import write_state
+
             self.reset(0)  # creates the objects that the state is then written to
             for name, values in state["episodes"].items():
                 setattr(self, name, values.numpy())
@@ -117,7 +117,7 @@ class Collector:
         observations = np.empty(
             (num_steps + 1, self.num_envs, *(space.shape or ())), tensor_dtype(space)
         )
-        choices: list[Choice] = []
+        decisions: list[Decision] = []
         # Only the policy runs in inference mode. A tensor made in that mode cannot be in a loss.
         inference = torch.inference_mode()
         rewards = np.empty(shape, np.float32)
@@ -130,8 +130,8 @@ class Collector:
             np.logical_not(self._ended, out=mask[t])
             exploration = self._exploration() if explore else None
             with inference:
-                choices.append(choose(policy, observations[t], exploration))
-            after = step(self.envs, choices[t].actions)
+                decisions.append(choose(policy, observations[t], exploration))
+            after = step(self.envs, decisions[t].actions.cpu().numpy())
             self._observations, rewards[t] = after.observations, after.rewards
             np.logical_or(after.terminated, after.truncated, out=ends[t])
             np.logical_or(after.terminated, after.infos.get("life_lost", False), out=terminals[t])
@@ -140,14 +140,14 @@ class Collector:
 
         return Rollout(
             observations=torch.from_numpy(observations),
-            actions=_stacked([choice.actions for choice in choices]),
+            actions=torch.stack([decision.actions for decision in decisions]).cpu(),
             rewards=torch.from_numpy(rewards.clip(-1, 1) if self.clip_rewards else rewards),
             discounts=torch.from_numpy(np.where(terminals, np.float32(0), np.float32(self.gamma))),
             ends=torch.from_numpy(ends),
             mask=torch.from_numpy(mask),
             extras={
-                name: _stacked([choice.extras[name] for choice in choices])
-                for name in choices[0].extras
+                name: torch.stack([decision.extras[name] for decision in decisions]).cpu()
+                for name in decisions[0].extras
             },
         )
 
@@ -160,7 +160,7 @@ class Collector:
         Args:
             policy: Chooses the actions, with exploration.
             episodes_per_copy: Whole episodes of each environment copy.
-            seed: Of the reset.
+            seed: Seed of the reset.
 
         Returns:
             A rollout that ends when the slowest environment copy has finished. The mask is False
@@ -193,11 +193,11 @@ class Collector:
         return Exploration(self.env_steps * self.world_size, self.generator)
 
     def _count(self, rewards: Array, ends: Array, mask: Array) -> None:
-        self.env_steps += int(np.count_nonzero(mask))
+        self.env_steps += int(np.add.reduce(mask))  # `sum` takes two more calls
         self._returns += rewards
         self._lengths += mask
         self._ended = ends
-        if ends.any():
+        if np.logical_or.reduce(ends):
             counted = ends & self._counted
             self.finished.extend(
                 zip(self._returns[counted].tolist(), self._lengths[counted].tolist(), strict=True)
@@ -210,25 +210,10 @@ class Collector:
         self.envs.close()
 
 
-class Choice(NamedTuple):
-    """A policy's decision as NumPy arrays."""
-
-    actions: Array  # [N, *action_shape]
-    extras: Mapping[str, Array]  # by name, [N, ...]
-
-
-def choose(policy: Policy, observations: Array, exploration: Exploration | None) -> Choice:
+def choose(policy: Policy, observations: Array, exploration: Exploration | None) -> Decision:
     """Compute the policy's decision for `observations` [N, ...] on the policy's device.
 
     Call this in inference mode.
     """
-    batch = torch.from_numpy(observations).to(policy.device)
-    decision = policy.act(batch, exploration)
-    if not isinstance(decision, Decision):
-        return Choice(decision.cpu().numpy(), {})
-    extras = {name: values.cpu().numpy() for name, values in decision.extras.items()}
-    return Choice(decision.actions.cpu().numpy(), extras)
-
-
-def _stacked(steps: list[Array]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(steps))
+    decision = policy.act(torch.from_numpy(observations).to(policy.device), exploration)
+    return decision if isinstance(decision, Decision) else Decision(decision)

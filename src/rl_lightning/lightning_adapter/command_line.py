@@ -60,7 +60,11 @@ def shorten(message: str) -> str:
     If a value may be of several types, jsonargparse lists an error for each type and then the
     whole value.
     """
-    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a path but")
+    noise = (
+        *("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a path but"),
+        *("1 validation error for", "For further information"),  # of pydantic
+    )
+    message = re.sub(r"\[type=\w+, input_value=(.+), input_type=\w+\]", r"and not \1", message)
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     if any(re.match("Expected a <class '(bool|int|float|str)'>", line) for line in lines):
         # The type may be a number or an object, and a word that is neither is not meant as a class.

@@ -9,7 +9,7 @@ def zero_if(condition: Tensor, message: str) -> Tensor:
 
     Args:
         condition: [] bool.
-        message: Of the error in torch.
+        message: Message of the error in torch.
     """
     torch._assert_async(condition, message)
     # ONNX has no assertion, so index 1 of one element fails there.

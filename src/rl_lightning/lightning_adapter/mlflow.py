@@ -1,6 +1,8 @@
 """Lightning's MLFlowLogger, with a store that is opened later."""
 
-from abc import abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import MLFlowLogger
@@ -13,73 +15,49 @@ if TYPE_CHECKING:
 NO_STORE = "http://localhost:0"
 
 
+def _public(private: str) -> Any:
+    """A property that reads and sets a private attribute."""
+    return property(attrgetter(private), lambda self, value: setattr(self, private, value))
+
+
 class LateMLFlowLogger(MLFlowLogger):
     """MLFlowLogger that opens its store at the first use, so a refused run leaves no file.
 
-    Until then, the experiment's name and the run can be changed.
+    Attributes:
+        tracking_uri: Address of the store.
+        experiment_name: Name of the experiment. It can be changed until the first use.
+        run_name: Name of a new run. It can be changed until the first use.
+        chosen_run: Id of the run that is continued or was created; None if a run is still to be
+            created. It can be changed until the first use.
 
     Args:
         tracking_uri: Address of the store.
+        open_store: Takes the address of the store, the name of the experiment and the address of
+            its artifacts. Opens the store, and creates the experiment if it is new.
         options: Arguments of MLFlowLogger.
     """
 
-    def __init__(self, tracking_uri: str, **options: Any) -> None:
-        self._client: MlflowClient | None = None
-        super().__init__(tracking_uri=NO_STORE, **options)
-        self._tracking_uri = tracking_uri
+    tracking_uri: str = _public("_tracking_uri")
+    experiment_name: str = _public("_experiment_name")
+    run_name: str | None = _public("_run_name")
+    chosen_run: str | None = _public("_run_id")
 
-    @abstractmethod
-    def open_client(self) -> "MlflowClient":
-        """Open the store of `tracking_uri`, and create `experiment_name` if it is new."""
+    def __init__(
+        self,
+        tracking_uri: str,
+        open_store: "Callable[[str, str, str | None], MlflowClient]",
+        **options: Any,
+    ) -> None:
+        super().__init__(tracking_uri=NO_STORE, **options)
+        self.tracking_uri = tracking_uri
+        self._open_store = open_store
+        del self._mlflow_client  # Lightning's constructor makes one for NO_STORE
+
+    @cached_property
+    def _mlflow_client(self) -> "MlflowClient":  # type: ignore[override]
+        return self._open_store(self.tracking_uri, self.experiment_name, self._artifact_location)
 
     @property
     def client(self) -> "MlflowClient":
         """The client of the store. Unlike `experiment`, it creates no run."""
-        if self._client is None:
-            self._client = self.open_client()
-        return self._client
-
-    @property
-    def _mlflow_client(self) -> "MlflowClient":
-        return self.client
-
-    @_mlflow_client.setter
-    def _mlflow_client(self, client: Any) -> None:
-        """Ignore the client that Lightning's constructor makes."""
-
-    @property
-    def tracking_uri(self) -> str:
-        """Address of the store."""
-        return self._tracking_uri
-
-    @property
-    def artifact_location(self) -> str | None:
-        """Address of the artifacts of a new experiment."""
-        return self._artifact_location
-
-    @property
-    def experiment_name(self) -> str:
-        """Name of the experiment."""
-        return self._experiment_name
-
-    @experiment_name.setter
-    def experiment_name(self, name: str) -> None:
-        self._experiment_name = name
-
-    @property
-    def run_name(self) -> str | None:
-        """Name of a new run."""
-        return self._run_name
-
-    @run_name.setter
-    def run_name(self, name: str | None) -> None:
-        self._run_name = name
-
-    @property
-    def chosen_run(self) -> str | None:
-        """Id of the run that is continued or was created; None if a run is still to be created."""
-        return self._run_id
-
-    @chosen_run.setter
-    def chosen_run(self, run_id: str | None) -> None:
-        self._run_id = run_id
+        return self._mlflow_client

@@ -2,17 +2,12 @@
 
 from typing import Any
 
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
-
-
-def trainer_of(module: LightningModule) -> Trainer | None:
-    """The Trainer of a module; None if it has none, where `module.trainer` would raise."""
-    return module._trainer
 
 
 def start_method(strategy: Strategy) -> str | None:

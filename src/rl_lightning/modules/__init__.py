@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from rl_lightning.modules.alphago.self_play_policy import SelfPlayPolicy as SelfPlayPolicy
     from rl_lightning.modules.alphago.supervised_policy import SupervisedPolicy as SupervisedPolicy
     from rl_lightning.modules.dqn import DQN as DQN
+    from rl_lightning.modules.ppo import PPO as PPO
+    from rl_lightning.modules.pqn import PQN as PQN
     from rl_lightning.modules.recurrent_attention.image_classifiers import (
         ConvolutionalClassifier as ConvolutionalClassifier,
     )

@@ -1,11 +1,12 @@
-"""Base class of agents: modules that act, and whose episodes are evaluated."""
+"""Base class of agents: modules that act, and the statistics of their evaluated episodes."""
 
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
+from torchmetrics import Metric
 
 from rl_lightning.experience import (
     Decision,
@@ -15,7 +16,6 @@ from rl_lightning.experience import (
     RecordedEpisode,
     example_observations,
 )
-from rl_lightning.interaction.episode_statistics import EpisodeStatistics
 from rl_lightning.modules.learner import Learner
 from rl_lightning.runtime.errors import ConfigurationError
 
@@ -33,6 +33,7 @@ class Agent(Learner):
         normalise_observations: Whether to subtract the running mean from observations and divide
             them by their running standard deviation.
         optimizer: Makes the optimizer from the parameters.
+        lr_scheduler: Makes the learning rate's schedule, which is stepped after every epoch.
     """
 
     monitor: ClassVar[tuple[str, str] | None] = ("val/return", "max")
@@ -45,6 +46,7 @@ class Agent(Learner):
         environment: EnvironmentSpec,
         optimizer: OptimizerCallable,
         normalise_observations: bool = False,
+        lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
@@ -52,6 +54,7 @@ class Agent(Learner):
         self.example_input_array = example_observations(environment)
         self._add_bounds()
         self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
         self.normaliser = self._make_normaliser() if normalise_observations else None
         self._evaluated = EpisodeStatistics()
 
@@ -105,8 +108,9 @@ class Agent(Learner):
         return observations if self.normaliser is None else self.normaliser(observations)
 
     def configure_optimizers(self) -> Any:
-        """One optimizer for all trainable parameters."""
-        return self.optimizer(p for p in self.parameters() if p.requires_grad)
+        """One optimizer for all trainable parameters, and its schedule."""
+        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        return self.with_schedule(optimizer, self.lr_scheduler)
 
     def validation_step(self, batch: Episodes) -> None:
         """Add greedy episodes to the statistics."""
@@ -133,3 +137,51 @@ class Agent(Learner):
     def predict_step(self, batch: RecordedEpisode) -> Tensor:
         """The agent's estimates V(s_t) [T] for the steps of an episode."""
         return self.values(batch.rollout.observations[:-1, 0])
+
+
+class EpisodeStatistics(Metric):
+    """Statistics over all episodes of an evaluation, gathered over ranks.
+
+    `compute` returns `return` (the mean), `return_std` (of the population), `return_min`,
+    `return_max`, `return_iqm`, `length` (the mean) and `episodes` (their number).
+    """
+
+    full_state_update = False
+    returns: list[Tensor]
+    lengths: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("returns", default=[], dist_reduce_fx="cat")
+        self.add_state("lengths", default=[], dist_reduce_fx="cat")
+
+    def update(self, episodes: Episodes) -> None:
+        """Add `episodes`."""
+        self.returns.append(episodes.returns)
+        self.lengths.append(episodes.lengths)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Compute the statistics of all episodes since the last reset."""
+        # torchmetrics holds a list here, and one tensor after it has gathered the ranks. The
+        # returns are sorted, so that the sums do not depend on which rank played which episode.
+        returns = torch.cat([*self.returns]) if isinstance(self.returns, list) else self.returns
+        returns = returns.sort().values
+        lengths = torch.cat([*self.lengths]) if isinstance(self.lengths, list) else self.lengths
+        return {
+            "return": returns.mean(),
+            "return_std": returns.std(correction=0),
+            "return_min": returns.min(),
+            "return_max": returns.max(),
+            "return_iqm": interquartile_mean(returns),
+            "length": lengths.double().mean(),
+            "episodes": torch.tensor(float(returns.numel()), device=returns.device),
+        }
+
+
+def interquartile_mean(values: Tensor) -> Tensor:
+    """Mean of the middle half of `values` [K], without the lowest and the highest quarter.
+
+    Source: Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice".
+    """
+    cut = values.numel() // 4
+    return values.sort().values[cut : values.numel() - cut].mean()

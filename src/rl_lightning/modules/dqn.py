@@ -1,32 +1,20 @@
 """Deep Q-learning with experience replay."""
 
 import copy
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
+from typing_extensions import Unpack
 
 from rl_lightning.callbacks.renew_priorities import RenewPriorities
 from rl_lightning.callbacks.target_network import TargetNetwork
-from rl_lightning.experience import EnvironmentSpec, Exploration, TargetNetworks, Transitions
-from rl_lightning.functional.exploration import epsilon_greedy, linear_schedule
-from rl_lightning.functional.targets import (
-    double_q_target,
-    q_learning_target,
-    td_error,
-    td_loss,
-)
-from rl_lightning.lightning_adapter.logging import should_log
-from rl_lightning.modules.agent import Agent
-from rl_lightning.networks.bodies import NetworkName, make_body
-from rl_lightning.networks.q_network import QNetwork
-from rl_lightning.runtime.constructors import require_range
-from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.experience import EnvironmentSpec, TargetNetworks, Transitions
+from rl_lightning.functional.targets import double_q_target, q_learning_target, td_error, td_loss
+from rl_lightning.modules.q_agent import QAgent, QAgentOptions
 
 
-class DQN(Agent):
+class DQN(QAgent):
     """The lecture's Algorithm 1: Q-learning with a network and experience replay.
 
     The loss at iteration i is L_i(θ_i) = E[(y_i − Q(s, a; θ_i))²] with
@@ -39,18 +27,10 @@ class DQN(Agent):
 
     Args:
         environment: Spaces of the environment; the command line takes them from the datamodule.
-        network: "mlp", or one of the two Atari networks, of 2013 and of 2015 ("nature").
-        hidden_sizes: Units of the mlp's hidden layers.
-        dueling: Whether Q is the sum of V and the advantages of the actions.
         double: Whether the action a' of the target is argmax_a' Q(s', a'; θ), as in double DQN,
             and not argmax_a' Q(s', a'; θ⁻).
-        normalise_observations: Whether to subtract the running mean from observations and divide
-            them by their running standard deviation.
         loss: "squared", the lecture's, or "huber", whose gradient is the error clipped to ±1.
-        epsilon_start: Probability ε of a random action at the start.
-        epsilon_end: ε after `epsilon_env_steps`.
-        epsilon_env_steps: Environment steps over which ε changes linearly.
-        optimizer: Makes the optimizer from the parameters.
+        options: See `QAgent`.
 
     Raises:
         ConfigurationError: If the actions are not discrete, an argument is out of range or the
@@ -62,68 +42,23 @@ class DQN(Agent):
     batch_type = Transitions
     gives_td_errors = True
     necessary_callbacks = (TargetNetwork, RenewPriorities)
-    architecture: ClassVar[tuple[str, ...]] = (
-        "environment",
-        "network",
-        "hidden_sizes",
-        "dueling",
-        "normalise_observations",
-    )
-    carried: ClassVar[tuple[str, ...]] = ("epsilon",)
 
     def __init__(
         self,
         environment: EnvironmentSpec,
-        network: NetworkName = "mlp",
-        hidden_sizes: Sequence[int] = (128, 128),
-        dueling: bool = False,
         double: bool = False,
-        normalise_observations: bool = False,
         loss: Literal["squared", "huber"] = "squared",
-        epsilon_start: float = 1.0,
-        epsilon_end: float = 0.05,
-        epsilon_env_steps: int = 10_000,
-        optimizer: OptimizerCallable = torch.optim.Adam,
+        **options: Unpack[QAgentOptions],
     ) -> None:
-        require_range(0, 1, epsilon_start=epsilon_start, epsilon_end=epsilon_end)
-        require_range(0, epsilon_env_steps=epsilon_env_steps)
-        super().__init__(environment, optimizer, normalise_observations)
-        num_actions = environment["num_actions"]
-        if num_actions is None:
-            raise ConfigurationError(
-                f"DQN needs discrete actions for its maximum, and {environment['env_id']} has "
-                "continuous ones: use SAC or A2C there"
-            )
-        self.num_actions = num_actions
+        super().__init__(environment, **options)
         self.double_q = double
         self.loss = loss
-        self.epsilon_start = epsilon_start
-        self.epsilon_end = epsilon_end
-        self.epsilon_env_steps = epsilon_env_steps
-        self.epsilon = epsilon_start
-        body = make_body(environment, network, hidden_sizes)
-        self.q_network = QNetwork(body, num_actions, dueling)
         self.target_network = copy.deepcopy(self.q_network).requires_grad_(False)
 
     def target_networks(self) -> TargetNetworks:
         """θ⁻ is copied from θ after every 1,000 updates (10,000 in Mnih et al. 2015)."""
         pairs = [(self.q_network, self.target_network)]
         return TargetNetworks(pairs, every_n_updates=1_000, tau=1.0)
-
-    def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
-        """Act ε-greedily, with a random number for each environment copy; else greedily."""
-        greedy: Tensor = self.q_network(self._normalised(observations)).argmax(dim=1)
-        if exploration is None:
-            return greedy
-        self.epsilon = linear_schedule(
-            exploration.env_steps, self.epsilon_start, self.epsilon_end, self.epsilon_env_steps
-        )
-        return epsilon_greedy(greedy, self.num_actions, self.epsilon, exploration.generator)
-
-    def values(self, observations: Tensor) -> Tensor:
-        """The values V(s) = max_a Q(s, a) [B]."""
-        best: Tensor = self.q_network(self._normalised(observations)).amax(dim=1)
-        return best
 
     def training_step(self, batch: Transitions) -> dict[str, Tensor]:
         """Compute the mean of (y − Q(s, a; θ))² over a minibatch, and its TD errors [B].
@@ -139,15 +74,7 @@ class DQN(Agent):
 
         if self.normaliser is not None:
             self.normaliser.update(batch.observations)
-        if should_log(self.trainer):
-            self.log_dict(
-                {
-                    "train/loss": loss.detach(),
-                    "train/q_mean": q_values.detach().mean(),
-                    "train/epsilon": self.epsilon,
-                },
-                sync_dist=True,
-            )
+        self.log_loss(loss, q_values)
         return {"loss": loss, "td_error": error.detach()}
 
     @torch.no_grad()

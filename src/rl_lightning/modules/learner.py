@@ -7,12 +7,8 @@ from lightning import Callback
 from lightning.pytorch.cli import LRSchedulerCallable
 from torch.optim import Optimizer
 
-from rl_lightning.callbacks.exact_resume import ExactResume
 from rl_lightning.callbacks.needs import NeedsCallback, missing_callbacks
-from rl_lightning.compatibility.check import check
-from rl_lightning.lightning_adapter.clipping import ClippedModule
-from rl_lightning.lightning_adapter.hooks import call_hooks_directly
-from rl_lightning.lightning_adapter.trainers import trainer_of
+from rl_lightning.lightning_adapter.modules import ClippedModule, regrouped, trainer_of
 from rl_lightning.runtime.constructors import CheckedConstructor
 from rl_lightning.runtime.seeding import torch_stream
 
@@ -24,7 +20,6 @@ class Learner(CheckedConstructor, ClippedModule):
         algorithm: Name of the algorithm, which is part of the experiment's name.
         batch_type: Type of the batches that `training_step` takes.
         needs_whole_episodes: Whether every episode in a rollout must be complete.
-        reuses_rollouts: Whether it may learn from rollouts of an earlier version of its policy.
         gives_td_errors: Whether `training_step` returns {"loss": …, "td_error": [B]}.
         checks_compatibility: Whether it checks in `configure_callbacks` what goes together. With
             other modules, datamodules and callbacks do so in their `setup`.
@@ -45,7 +40,6 @@ class Learner(CheckedConstructor, ClippedModule):
     algorithm: ClassVar[str]
     batch_type: ClassVar[type]
     needs_whole_episodes: bool = False
-    reuses_rollouts: ClassVar[bool] = False
     gives_td_errors: ClassVar[bool] = False
     checks_compatibility: ClassVar[bool] = True
     monitor: ClassVar[tuple[str, str] | None] = None
@@ -61,6 +55,11 @@ class Learner(CheckedConstructor, ClippedModule):
         Raises:
             ConfigurationError: If datamodule, callbacks or flags do not fit this module.
         """
+        # Imported here, because whoever reads an algorithm needs none of this.
+        from rl_lightning.callbacks.exact_resume import ExactResume
+        from rl_lightning.compatibility.check import check
+        from rl_lightning.lightning_adapter.hooks import call_hooks_directly
+
         check(self.trainer, self, getattr(self.trainer, "datamodule", None))
         call_hooks_directly(self.trainer)
         return missing_callbacks(self.trainer, (ExactResume, *self.necessary_callbacks), self)
@@ -90,7 +89,11 @@ class Learner(CheckedConstructor, ClippedModule):
         return torch_stream(self.seed, rank=rank, update=index, stream=name, device=device)
 
     def with_schedule(self, optimizer: Optimizer, lr_scheduler: LRSchedulerCallable | None) -> Any:
-        """What `configure_optimizers` returns: the optimizer and, if there is one, its schedule."""
+        """What `configure_optimizers` returns: the optimizer and, if there is one, its schedule.
+
+        The optimizer also takes states of earlier versions, which had more parameter groups.
+        """
+        optimizer.register_load_state_dict_pre_hook(regrouped)
         if lr_scheduler is None:
             return optimizer
         schedule = lr_scheduler(optimizer)

@@ -9,8 +9,8 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from rl_lightning.experience import EnvironmentSpec, Exploration, Rollout
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.experience import Decision, EnvironmentSpec, Exploration, Rollout
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.agent import Agent
 from rl_lightning.networks.bodies import (
     Activation,
@@ -72,7 +72,7 @@ class PolicyGradient(Agent):
         ConfigurationError: If an argument is out of range or the network does not fit.
     """
 
-    batch_type = Rollout
+    batch_type: ClassVar[type] = Rollout
     architecture: ClassVar[tuple[str, ...]] = (
         "environment",
         "network",
@@ -107,8 +107,7 @@ class PolicyGradient(Agent):
             critic_learning_rate=critic_learning_rate,
         )
         require_range(-20, 20, initial_log_std=initial_log_std)
-        super().__init__(environment, optimizer, normalise_observations)
-        self.lr_scheduler = lr_scheduler
+        super().__init__(environment, optimizer, normalise_observations, lr_scheduler)
         self.entropy_coefficient = entropy_coefficient
         self.value_coefficient = value_coefficient
         self.normalise_advantages = normalise_advantages
@@ -135,7 +134,9 @@ class PolicyGradient(Agent):
         """π_θ(· | s) for `observations` [B, *observation_shape]."""
         return self.head(self.body(self._normalised(observations)))
 
-    def act(self, observations: Tensor, exploration: Exploration | None = None) -> Tensor:
+    def act(
+        self, observations: Tensor, exploration: Exploration | None = None
+    ) -> Tensor | Decision:
         """Draw an action for each environment copy; without exploration, take the mode."""
         features = self.body(self._normalised(observations))
         return self.head.act(features, None if exploration is None else exploration.generator)
@@ -165,13 +166,19 @@ class PolicyGradient(Agent):
         """
         shape = observations.shape[:2]
         normalised = self._normalised(observations.flatten(0, 1))
-        features = self.body(normalised)
-        if self.critic_body is None:
-            assert self.value_head is not None
-            values = self.value_head(features).squeeze(-1)
-        else:
-            values = self.critic(normalised)
+        features, values = self.features_and_values(normalised)
         return self.head(features.unflatten(0, shape)[:-1]), values.unflatten(0, shape)
+
+    def features_and_values(self, normalised: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the head's features [B, F] and V_φ(s) [B] from normalised observations [B, ...].
+
+        A shared body is computed once.
+        """
+        features: Tensor = self.body(normalised)
+        if self.critic_body is not None:
+            return features, self.critic(normalised)
+        assert self.value_head is not None
+        return features, self.value_head(features).squeeze(-1)
 
     @property
     def return_scale(self) -> Tensor | float:
@@ -179,17 +186,15 @@ class PolicyGradient(Agent):
         return 1.0 if self.return_statistics is None else self.return_statistics.scale
 
     def learn_statistics(self, batch: Rollout, returns: Tensor) -> None:
-        """Update the running statistics with a batch at its last use, after its loss.
+        """Update the running statistics with a rollout.
 
-        With this order the loss uses the same statistics, and so the same log-probabilities, with
-        which the actions were drawn.
+        The loss must use the statistics from before, and so the same log-probabilities, with which
+        the actions were drawn.
 
         Args:
-            batch: The rollout of this update.
+            batch: The rollout.
             returns: Return from each of its steps on [T, N], in units of `return_scale`.
         """
-        if not batch.is_last_use:
-            return
         if self.normaliser is not None:
             self.normaliser.update(batch.observations[:-1][batch.mask])
         if self.return_statistics is not None:
@@ -211,7 +216,11 @@ class PolicyGradient(Agent):
             )
 
     def configure_optimizers(self) -> Any:
-        """One optimizer, with the critic's parameters in a separate group, and its schedule."""
+        """One optimizer, in which the critic is a group if it has its own rate, and its schedule.
+
+        With a schedule the critic is always a group, as in earlier versions, because the states of
+        schedules have a value for each group.
+        """
         critic = [
             parameter
             for module in (self.critic_body, self.value_head)
@@ -219,10 +228,10 @@ class PolicyGradient(Agent):
             for parameter in module.parameters()
         ]
         ids = {id(parameter) for parameter in critic}
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.parameters() if id(p) not in ids]}
-        ]
-        if critic:
-            rate = self.critic_learning_rate
-            groups.append({"params": critic} if rate is None else {"params": critic, "lr": rate})
+        policy = [p for p in self.parameters() if id(p) not in ids]
+        rate = self.critic_learning_rate
+        groups: list[dict[str, Any]] = [{"params": policy + critic}]
+        if critic and (rate is not None or self.lr_scheduler is not None):
+            own_rate = {} if rate is None else {"lr": rate}
+            groups = [{"params": policy}, {"params": critic, **own_rate}]
         return self.with_schedule(self.optimizer(groups), self.lr_scheduler)

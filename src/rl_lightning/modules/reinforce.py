@@ -81,7 +81,7 @@ class Reinforce(PolicyGradient):
             baseline = self.average.value / self.return_scale
         advantages = psi - baseline
         if self.normalise_advantages:
-            advantages = standardised_over_ranks(advantages, mask[mask])
+            advantages = standardised_over_ranks(advantages)
 
         distribution = self.head(self.body(normalised))
         log_probs = distribution.log_prob(batch.actions[mask])
@@ -112,6 +112,6 @@ class Reinforce(PolicyGradient):
         This is done after the loss, because a baseline that includes the returns of its own batch
         biases the gradient.
         """
-        if self.average is not None and batch.is_last_use:
+        if self.average is not None:
             self.average.update(returns[batch.mask] * self.return_scale)
         super().learn_statistics(batch, returns)

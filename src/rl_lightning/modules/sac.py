@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from lightning import Callback
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from rl_lightning.callbacks.renew_priorities import RenewPriorities
@@ -18,11 +18,11 @@ from rl_lightning.functional.maximum_entropy import (
     soft_q_target,
     temperature_loss,
 )
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.agent import Agent
 from rl_lightning.networks.bodies import make_body
 from rl_lightning.networks.policy_heads import SquashedGaussianHead
-from rl_lightning.networks.q_network import QEnsemble
+from rl_lightning.networks.q_ensemble import QEnsemble
 from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError
 
@@ -48,11 +48,14 @@ class SAC(Agent):
             them by their running standard deviation.
         temperature: α at the start, in units of rewards per nat.
         learn_temperature: Whether α is learned; otherwise it is fixed.
-        target_entropy: Of the policy, in nats, for actions scaled to bounds of ±1. With None it is
+        target_entropy: Entropy in nats, for actions scaled to bounds of ±1. With None it is
             −|A|, where |A| is the number of the action's components.
         actor_learning_rate: With None it is the optimizer's `lr`, as is that of α.
         num_q_functions: E. Targets and the actor use the smallest of E values.
+        layer_norm: Whether each hidden layer of the Q-functions has layer normalisation before its
+            activation (Hiraoka et al. 2022).
         optimizer: Makes the optimizer from the parameters.
+        lr_scheduler: Makes the learning rate's schedule, which is stepped after every epoch.
 
     Raises:
         ConfigurationError: If the actions are discrete or unbounded, or an argument is out of
@@ -70,6 +73,7 @@ class SAC(Agent):
         "hidden_sizes",
         "normalise_observations",
         "num_q_functions",
+        "layer_norm",
         "learn_temperature",
     )
 
@@ -83,9 +87,11 @@ class SAC(Agent):
         target_entropy: float | None = None,
         actor_learning_rate: float | None = None,
         num_q_functions: int = 2,
+        layer_norm: bool = False,
         optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        super().__init__(environment, optimizer, normalise_observations)
+        super().__init__(environment, optimizer, normalise_observations, lr_scheduler)
         if environment["num_actions"] is not None:
             raise ConfigurationError(
                 f"SAC needs continuous actions, and {environment['env_id']} has discrete ones: use "
@@ -97,7 +103,7 @@ class SAC(Agent):
             raise ConfigurationError(f"temperature is {temperature}: choose it above 0")
         self.actor = make_body(environment, "mlp", hidden_sizes)
         self.head = SquashedGaussianHead(self.actor.features, environment)
-        self.q_functions = QEnsemble(environment, hidden_sizes, num_q_functions)
+        self.q_functions = QEnsemble(environment, hidden_sizes, num_q_functions, layer_norm)
         self.target_q_functions = copy.deepcopy(self.q_functions).requires_grad_(False)
         self.log_temperature = nn.Parameter(
             torch.tensor(math.log(temperature)), requires_grad=learn_temperature
@@ -195,15 +201,19 @@ class SAC(Agent):
         return soft_q_target(batch.rewards, batch.discounts, q_values, log_probs, temperature)
 
     def configure_optimizers(self) -> Any:
-        """One optimizer, with groups for the actor, the Q-functions and the temperature."""
-        actor: dict[str, Any] = {"params": [*self.actor.parameters(), *self.head.parameters()]}
+        """One optimizer, in which the actor is a group if it has its own rate, and its schedule."""
+        actor, *others = self._parts()
+        rest = [parameter for part in others for parameter in part]
+        groups: list[dict[str, Any]] = [{"params": actor + rest}]
         if self.actor_learning_rate is not None:
-            actor["lr"] = self.actor_learning_rate
-        groups = [actor, {"params": [*self.q_functions.parameters()]}]
-        if self.log_temperature.requires_grad:
-            groups.append({"params": [self.log_temperature]})
-        return self.optimizer(groups)
+            groups = [{"params": actor, "lr": self.actor_learning_rate}, {"params": rest}]
+        return self.with_schedule(self.optimizer(groups), self.lr_scheduler)
 
     def clipped_apart(self, optimizer: torch.optim.Optimizer) -> list[list[nn.Parameter]]:
         """Actor, Q-functions and temperature, because their gradients have different scales."""
-        return [group["params"] for group in optimizer.param_groups]
+        return self._parts()
+
+    def _parts(self) -> list[list[nn.Parameter]]:
+        actor = [*self.actor.parameters(), *self.head.parameters()]
+        temperature = [self.log_temperature] if self.log_temperature.requires_grad else []
+        return [part for part in (actor, [*self.q_functions.parameters()], temperature) if part]

@@ -49,7 +49,7 @@ class BoardPolicy(nn.Module):
     Legality is read from the observation (see `BoardGame`). Illegal actions have the logit -inf.
 
     Args:
-        environment: Of the game.
+        environment: Spec of the game.
         num_layers: Number of convolutions.
         num_filters: Filters of each.
 
@@ -80,7 +80,7 @@ class BoardValue(nn.Module):
     """The expected result for the player to move, from the mean and the maximum over points.
 
     Args:
-        environment: Of the game.
+        environment: Spec of the game.
         num_layers: Number of convolutions.
         num_filters: Filters of each.
         hidden_size: Units of the layer after the convolutions.

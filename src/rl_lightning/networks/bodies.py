@@ -15,18 +15,32 @@ from rl_lightning.runtime.errors import ConfigurationError
 NetworkName = Literal["mlp", "atari_2013", "nature"]
 Activation = Literal["relu", "tanh"]
 
+
 SMALLEST_IMAGE = 36  # pixels per side that the three convolutions of the Nature network need
 
+# Filters, kernel size and stride of each convolution, and the units of the layer after them.
+LAYERS = {
+    "atari_2013": (((16, 8, 4), (32, 4, 2)), 256),
+    "nature": (((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),
+}
 
-class MLP(nn.Sequential):
+
+class Body(nn.Sequential):
+    """Computes features [B, features] from observations."""
+
+    features: int
+
+
+class MLP(Body):
     """Fully connected layers with an activation after each: [B, *shape] → [B, features].
 
     Args:
-        observation_shape: Of one observation, with any number of dimensions.
+        observation_shape: Shape of one observation, with any number of dimensions.
         hidden_sizes: Units of each layer.
         activation: Activation after each layer.
         num_observations: Size of a Discrete observation space, whose observations are encoded
             one-hot; else None.
+        layer_norm: Whether each layer has layer normalisation before its activation.
     """
 
     def __init__(
@@ -35,6 +49,7 @@ class MLP(nn.Sequential):
         hidden_sizes: Sequence[int],
         activation: Activation = "relu",
         num_observations: int | None = None,
+        layer_norm: bool = False,
     ) -> None:
         if min(hidden_sizes, default=1) < 1:
             raise ConfigurationError(f"hidden_sizes are {[*hidden_sizes]}: make each at least 1")
@@ -43,50 +58,61 @@ class MLP(nn.Sequential):
             Flatten() if num_observations is None else OneHot(num_observations)
         ]
         for fan_in, fan_out in itertools.pairwise(sizes):
-            layers += [nn.Linear(fan_in, fan_out), nn.Tanh() if activation == "tanh" else nn.ReLU()]
+            layers += [
+                nn.Linear(fan_in, fan_out),
+                *([nn.LayerNorm(fan_out)] if layer_norm else []),
+                nn.Tanh() if activation == "tanh" else nn.ReLU(),
+            ]
         super().__init__(*layers)
         self.features = sizes[-1]
 
+    def forward(self, observations: Tensor) -> Tensor:
+        """Compute the features.
 
-class AtariNetwork2013(nn.Sequential):
-    """The convolutional body of Mnih et al. 2013: images → [B, 256]."""
+        Each layer's `forward` is called directly, because small layers take less time than the
+        search for hooks in the call of a module. So hooks of single layers are not called.
+        """
+        features = observations
+        for layer in self:
+            features = layer.forward(features)
+        return features
 
-    def __init__(self, observation_shape: Sequence[int]) -> None:
-        images = Images("atari_2013", observation_shape)
-        super().__init__(
-            images,
-            nn.Conv2d(images.channels, 16, kernel_size=8, stride=4),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, kernel_size=4, stride=2),
-            nn.ReLU(),
+
+class AtariNetwork(Body):
+    """Convolutions and one fully connected layer, with ReLU after each: images → [B, features].
+
+    Source: "atari_2013": Mnih et al. 2013; "nature": Mnih et al. 2015.
+
+    Args:
+        name: One of `LAYERS`.
+        observation_shape: Shape of one image; see `Images`.
+        layer_norm: Whether each layer has layer normalisation before its activation.
+
+    Raises:
+        ConfigurationError: If the observations are not images of at least 36 × 36 pixels.
+    """
+
+    def __init__(
+        self, name: str, observation_shape: Sequence[int], layer_norm: bool = False
+    ) -> None:
+        images = Images(name, observation_shape)
+        convolutions, features = LAYERS[name]
+        layers: list[nn.Module] = [images]
+        channels, *size = images.shape
+        for filters, kernel_size, stride in convolutions:
+            # Layer normalisation over channels and pixels is group normalisation with one group.
+            norm = [nn.GroupNorm(1, filters)] if layer_norm else []
+            layers += [nn.Conv2d(channels, filters, kernel_size, stride), *norm, nn.ReLU()]
+            channels = filters
+            size = [(length - kernel_size) // stride + 1 for length in size]
+        layers += [
             nn.Flatten(),
-            nn.Linear(32 * images.pixels_after((8, 4), (4, 2)), 256),
+            nn.Linear(channels * math.prod(size), features),
+            *([nn.LayerNorm(features)] if layer_norm else []),
             nn.ReLU(),
-        )
-        self.features = 256
-
-
-class NatureNetwork(nn.Sequential):
-    """The convolutional body of Mnih et al. 2015: images → [B, 512]."""
-
-    def __init__(self, observation_shape: Sequence[int]) -> None:
-        images = Images("nature", observation_shape)
-        super().__init__(
-            images,
-            nn.Conv2d(images.channels, 32, kernel_size=8, stride=4),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, kernel_size=4, stride=2),
-            nn.ReLU(),
-            nn.Conv2d(64, 64, kernel_size=3, stride=1),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(64 * images.pixels_after((8, 4), (4, 2), (3, 1)), 512),
-            nn.ReLU(),
-        )
-        self.features = 512
-
-
-Body = MLP | AtariNetwork2013 | NatureNetwork
+        ]
+        super().__init__(*layers)
+        self.features = features
 
 
 class Cast(nn.Module):
@@ -138,6 +164,9 @@ class Images(Cast):
     The result has the memory format `channels_last`, with which convolutions on the CPU take two
     thirds of the time.
 
+    Attributes:
+        shape: (C, H, W) of one image of the result.
+
     Args:
         network: Name of the network, for error messages.
         observation_shape: (C, H, W), (H, W, C), or (H, W) for images with one channel.
@@ -149,26 +178,20 @@ class Images(Cast):
     def __init__(self, network: str, observation_shape: Sequence[int]) -> None:
         super().__init__()
         shape = tuple(observation_shape)
-        if len(shape) not in (2, 3) or sorted(shape)[-2] < SMALLEST_IMAGE:
-            raise ConfigurationError(_no_images(network, shape))
         self.one_channel = len(shape) == 2
         # Gymnasium's images have their channels last, and stacks of frames have them first.
-        self.channels_last = len(shape) == 3 and shape[2] == min(shape) and shape[0] != min(shape)
+        self.channels_last = len(shape) == 3 and shape[2] == min(shape) < shape[0]
         if self.one_channel:
             shape = (1, *shape)
-        self.channels, self.height, self.width = (
-            (shape[2], shape[0], shape[1]) if self.channels_last else shape
-        )
-        if min(self.height, self.width) < SMALLEST_IMAGE:
-            raise ConfigurationError(_no_images(network, tuple(observation_shape)))
-
-    def pixels_after(self, *layers: tuple[int, int]) -> int:
-        """Pixels of an image after convolutions with the given (kernel_size, stride)."""
-        height, width = self.height, self.width
-        for kernel_size, stride in layers:
-            height = (height - kernel_size) // stride + 1
-            width = (width - kernel_size) // stride + 1
-        return height * width
+        if self.channels_last:
+            shape = (shape[2], *shape[:2])
+        if len(shape) != 3 or min(shape[1:]) < SMALLEST_IMAGE:
+            raise ConfigurationError(
+                f"network {network} needs images of at least {SMALLEST_IMAGE} x {SMALLEST_IMAGE} "
+                f"pixels, and the observations have shape {tuple(observation_shape)}: use network "
+                "mlp"
+            )
+        self.shape = shape
 
     def forward(self, images: Tensor) -> Tensor:
         """Move the channels to dimension 1, convert and scale."""
@@ -189,16 +212,9 @@ class FullPrecisionLinear(nn.Linear):
     def forward(self, features: Tensor) -> Tensor:
         """Map [B, in_features] → [B, out_features]."""
         if not torch.is_autocast_enabled(features.device.type):
-            return super().forward(features)
+            return functional.linear(features, self.weight, self.bias)
         with torch.autocast(features.device.type, enabled=False):
-            return super().forward(features.to(self.weight.dtype))
-
-
-def _no_images(network: str, shape: tuple[int, ...]) -> str:
-    return (
-        f"network {network} needs images of at least {SMALLEST_IMAGE} x {SMALLEST_IMAGE} pixels, "
-        f"and the observations have shape {shape}: use network mlp"
-    )
+            return functional.linear(features.to(self.weight.dtype), self.weight, self.bias)
 
 
 def make_body(
@@ -206,6 +222,7 @@ def make_body(
     network: NetworkName,
     hidden_sizes: Sequence[int],
     activation: Activation = "relu",
+    layer_norm: bool = False,
 ) -> Body:
     """Make the network body for an environment's observations.
 
@@ -213,11 +230,9 @@ def make_body(
         ConfigurationError: If the network does not fit the observations.
     """
     shape = environment["observation_shape"]
-    if network == "atari_2013":
-        return AtariNetwork2013(shape)
-    if network == "nature":
-        return NatureNetwork(shape)
-    return MLP(shape, hidden_sizes, activation, environment["num_observations"])
+    if network == "mlp":
+        return MLP(shape, hidden_sizes, activation, environment["num_observations"], layer_norm)
+    return AtariNetwork(network, shape, layer_norm)
 
 
 def initialise_orthogonally(module: nn.Module, gain: float = math.sqrt(2)) -> None:

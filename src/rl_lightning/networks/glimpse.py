@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rl_lightning.experience import LabelledImages
+from rl_lightning.runtime.constructors import require_range
 from rl_lightning.runtime.errors import ConfigurationError
 
 InitialWeights = Literal["torch", "identity"]
@@ -75,10 +76,7 @@ class GlimpseSensor(nn.Module):
             ConfigurationError: If the widest patch is larger than the padded image.
         """
         super().__init__()
-        if size < 1 or num_scales < 1:
-            raise ConfigurationError(
-                f"glimpse_size is {size} and num_scales is {num_scales}: make both at least 1"
-            )
+        require_range(1, glimpse_size=size, num_scales=num_scales)
         channels, self.height, self.width = image_shape
         self.size = size
         self.num_scales = num_scales
@@ -165,4 +163,3 @@ class TracesGlimpses(Protocol):
 
     def predict_step(self, batch: LabelledImages, batch_idx: int) -> GlimpseTrace:
         """Trace a rollout for a batch of images."""
-        ...

@@ -7,11 +7,13 @@ from rl_lightning.functional.returns import masked_moments, standardised
 from rl_lightning.runtime.ranks import moments_over_ranks, sum_over_ranks
 
 
-def standardised_over_ranks(values: Tensor, mask: Tensor) -> Tensor:
-    """Scale `values` [T, N] to zero mean and unit variance where `mask` [T, N] is True.
+def standardised_over_ranks(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scale `values` to zero mean and unit variance where `mask` is True, or everywhere.
 
     Mean and variance are over all ranks, so every rank must call this equally often.
     """
+    if mask is None:
+        mask = torch.ones_like(values, dtype=torch.bool)
     mean, variance = moments_over_ranks(mask.sum(), *masked_moments(values, mask))
     return standardised(values, mean, variance)
 
@@ -25,7 +27,7 @@ class RunningStatistics(nn.Module):
     Source: Chan et al. 1979, the parallel algorithm.
 
     Args:
-        shape: Of one value.
+        shape: Shape of one value.
     """
 
     mean: Tensor
@@ -89,7 +91,7 @@ class ObservationNormaliser(RunningStatistics):
     """Scales observations [B, *shape] to zero mean and unit variance, and clips them.
 
     Args:
-        shape: Of one observation.
+        shape: Shape of one observation.
         clip: Largest absolute value of the result.
     """
 
@@ -132,6 +134,6 @@ class MovingAverage(nn.Module):
         sum_, count = sum_over_ranks(
             torch.stack([values.double().sum(), self.total.new_tensor(values.numel())])
         )
-        if count > 0:
-            self.total.mul_(self.decay).add_((1 - self.decay) * sum_ / count)
-            self.norm.mul_(self.decay).add_(1 - self.decay)
+        decay = self.decay ** (count > 0).double()  # 1 without values, and no wait for a GPU
+        self.total.mul_(decay).add_((1 - decay) * sum_ / count.clamp(min=1))
+        self.norm.mul_(decay).add_(1 - decay)

@@ -1,4 +1,7 @@
-"""Heads of stochastic policies, which compute the distribution of actions from features."""
+"""Heads of stochastic policies, which compute the distribution of actions from features.
+
+As in `MLP`, the `forward` of their layer is called directly.
+"""
 
 import math
 
@@ -23,7 +26,7 @@ class CategoricalHead(nn.Module):
 
     def forward(self, features: Tensor) -> Distribution:
         """The distribution π(· | s)."""
-        return Categorical(logits=self.linear(features), validate_args=False)
+        return Categorical(logits=self.linear.forward(features), validate_args=False)
 
     def act(self, features: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draw an action for each row [B] with `generator`; without one, take the mode.
@@ -31,7 +34,7 @@ class CategoricalHead(nn.Module):
         The argmax of logits plus Gumbel noise has the distribution softmax(logits) (Gumbel 1954).
         torch's own `sample` cannot be used, because it has no argument for a generator.
         """
-        logits: Tensor = self.linear(features)
+        logits: Tensor = self.linear.forward(features)
         if generator is not None:
             arrivals = torch.empty_like(logits).exponential_(generator=generator)
             logits = logits - arrivals.log_()
@@ -106,7 +109,7 @@ class GaussianHead(ContinuousHead):
         return self.log_std.exp() * self.scale
 
     def _mean(self, features: Tensor) -> Tensor:
-        mean: Tensor = self.linear(features)
+        mean: Tensor = self.linear.forward(features)
         return torch.addcmul(
             self.centre, mean.view(*features.shape[:-1], *self.action_shape), self.scale
         )
@@ -140,12 +143,12 @@ class SquashedGaussianHead(ContinuousHead):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log σ [B, A] of the Gaussian, where A is the number of components."""
-        mean, log_std = self.linear(features).chunk(2, dim=-1)
+        mean, log_std = self.linear.forward(features).chunk(2, dim=-1)
         return mean, log_std.clamp(*LOG_STD_RANGE)
 
     def sample(self, features: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw actions [B, A] with their log-probabilities [B], both with a gradient."""
-        mean, log_std = self(features)
+        mean, log_std = self.forward(features)
         noise = torch.empty_like(mean).normal_(generator=generator)
         unsquashed = mean + log_std.exp() * noise
         return unsquashed.tanh(), squashed_log_probs(unsquashed, mean, log_std)
@@ -155,7 +158,7 @@ class SquashedGaussianHead(ContinuousHead):
 
         The result is in the environment's unit.
         """
-        mean, log_std = self(features)
+        mean, log_std = self.forward(features)
         if generator is not None:
             noise = torch.empty_like(mean).normal_(generator=generator)
             mean = mean + log_std.exp() * noise

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rl_lightning.functional.ram_losses import gaussian_log_prob
 from rl_lightning.networks.bodies import FullPrecisionLinear
 from rl_lightning.networks.glimpse import GlimpseNetwork, GlimpseSensor, InitialWeights
-from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.constructors import require_range
 
 CoreState = tuple[Tensor, ...]
 
@@ -102,11 +102,12 @@ class RecurrentAttentionNetwork(nn.Module):
     ) -> None:
         super().__init__()
         hidden_size = options.hidden_size
-        if min(options.num_glimpses, hidden_size, options.glimpse_hidden_size) < 1:
-            raise ConfigurationError(
-                f"num_glimpses, hidden_size and glimpse_hidden_size are {options.num_glimpses}, "
-                f"{hidden_size} and {options.glimpse_hidden_size}: make each at least 1"
-            )
+        require_range(
+            1,
+            num_glimpses=options.num_glimpses,
+            hidden_size=hidden_size,
+            glimpse_hidden_size=options.glimpse_hidden_size,
+        )
         self.options = options
         self.register_buffer("std", torch.tensor(std))
         self.sensor = GlimpseSensor(image_shape, options.glimpse_size, options.num_scales)

@@ -60,7 +60,7 @@ class ReplayRing:
         self._extras: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
-        """Drawable rows times environment copies, including rows of resets."""
+        """Number of drawable rows times environment copies. Rows of resets count too."""
         return len(self.drawable) * self.num_envs
 
     @property
@@ -159,23 +159,10 @@ class ReplayRing:
         Args:
             observations: First observations of the new episodes [N, ...].
         """
-        assert self._actions is not None
         self._ends[(self.inserted - 1) % self.num_rows] = True
-        last = self._all_copies(np.array([self.inserted]))[0].cpu()
-        nothing = torch.zeros(1, self.num_envs)
-        self.extend(
-            Rollout(
-                observations=torch.stack([last, observations]),
-                actions=torch.zeros_like(self._actions[:1]).cpu(),
-                rewards=nothing,
-                discounts=nothing,
-                ends=nothing.bool(),
-                mask=nothing.bool(),
-                extras={
-                    name: torch.zeros_like(ring[:1]).cpu() for name, ring in self._extras.items()
-                },
-            )
-        )
+        last = self.rows(self.inserted - 1, self.inserted)
+        both = torch.stack([last.observations[-1], observations])
+        self.extend(last.each(torch.zeros_like)._replace(observations=both))
 
     def _all_copies(self, rows: IndexArray) -> Tensor:
         copies = np.tile(np.arange(self.num_envs), len(rows))

@@ -1,6 +1,7 @@
 """Saves the replay ring beside the checkpoints, in files that are never changed."""
 
 import uuid
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,10 +77,11 @@ class ReplaySegments:
         first = max(segments[0].start, segments[-1].stop - ring.num_rows + 1 + ring.history)
         ring.begin_at(first)
         for segment in segments:
-            rows = Rollout(*load_plain(folder / segment.name))
+            # Files of older versions have one more field, which is not needed.
+            rows = Rollout(*load_plain(folder / segment.name)[: len(Rollout._fields)])
             skip = max(0, first - segment.start)
             if skip < segment.stop - segment.start:
-                ring.extend(_without_first(rows, skip))
+                ring.extend(rows.each(itemgetter(slice(skip, None))))
         # If the files are in the folder of another run, the next checkpoint writes the whole ring.
         self.segments = segments if folder.resolve() == self.folder.resolve() else []
 
@@ -97,12 +99,6 @@ class ReplaySegments:
                 return  # it may need any file
         for name in mine.keys() - kept:
             mine[name].unlink(missing_ok=True)
-
-
-def _without_first(rows: Rollout, count: int) -> Rollout:
-    columns = (column[count:] for column in rows[:6])
-    extras = {name: values[count:] for name, values in rows.extras.items()}
-    return Rollout._make([*columns, extras, rows.is_last_use])
 
 
 def _listed(checkpoint: Path, rank: int) -> set[str]:

@@ -28,7 +28,7 @@ def save_atomically(contents: Any, path: Path) -> None:
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError when the disk is full
         part.unlink(missing_ok=True)
         raise RunError(
-            f"{path} could not be written ({one_line(str(error))[:120]}), and the checkpoint "
+            f"{path} could not be written ({one_line(error, 120)}), and the checkpoint "
             "before it is complete: free some disk space and resume with --ckpt_path last"
         ) from error
 
@@ -47,7 +47,7 @@ def load_plain(path: Path) -> Any:
         return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # zipfile, pickle and torch each raise their own types
         raise ConfigurationError(
-            f"{path} cannot be read as a checkpoint ({one_line(str(error))[:120]}), because it is "
+            f"{path} cannot be read as a checkpoint ({one_line(error, 120)}), because it is "
             "truncated or is not a checkpoint: use another from the run's folder"
         ) from error
 
@@ -125,17 +125,9 @@ def _compare_hyperparameters(
 ) -> None:
     """Refuse a checkpoint whose architecture differs, in other keys than those ignored."""
     there, here = saved.get("hyper_parameters", {}), module.hparams
-    for name in getattr(module, "architecture", ()):
-        if name in there and name in here:
-            one, other = (_without(each[name], ignored) for each in (there, here))
-            if differs := _difference(one, other):
-                _refuse(path, f"{name}{differs[0]}", differs[1], differs[2])
-
-
-def _without(value: Any, ignored: Collection[str]) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    return {key: each for key, each in value.items() if key not in ignored}
+    for name in sorted({*getattr(module, "architecture", ())} & there.keys() & here.keys()):
+        if differs := _difference(there[name], here[name], name, ignored):
+            _refuse(path, *differs)
 
 
 def _compare_shapes(path: Path, weights: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -154,16 +146,18 @@ def _refuse(path: Path, what: str, there: Any, here: Any) -> NoReturn:
     )
 
 
-def _difference(there: Any, here: Any, at: str = "") -> tuple[str, Any, Any] | None:
-    """The first difference of two hyperparameters, as its key and both values."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        for key in sorted(there.keys() | here.keys()):
-            if differs := _difference(there.get(key), here.get(key), f"{at}.{key}"):
+def _difference(
+    one: Any, other: Any, at: str, ignored: Collection[str]
+) -> tuple[str, Any, Any] | None:
+    """The first difference of two settings, as its key and both values; None if they are equal."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in sorted((one.keys() | other.keys()) - {*ignored}):
+            if differs := _difference(one.get(key), other.get(key), f"{at}.{key}", ignored):
                 return differs
         return None
-    # Tuples become lists in YAML, so compare both as lists.
-    one, other = ([*v] if isinstance(v, list | tuple) else v for v in (there, here))
-    return None if one == other else (at, there, here)
+    # Tuples become lists in YAML files and in checkpoints, so compare both as lists.
+    first, second = ([*each] if isinstance(each, list | tuple) else each for each in (one, other))
+    return None if first == second else (at, one, other)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

@@ -17,9 +17,9 @@ from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import Self, Unpack, is_typeddict
 
 from rl_lightning.runtime.errors import ConfigurationError, one_line
@@ -85,9 +85,6 @@ def _inherit_options(cls: Any) -> None:
 
     An annotation `Unpack[…]` is removed. jsonargparse would take the options from it, without
     their defaults. Without an annotation it follows `super().__init__(**options)`.
-
-    Raises:
-        TypeError: If the TypedDict does not have exactly the options of the base class.
     """
     init = cls.__dict__["__init__"]
     hints = _type_hints(init)
@@ -104,12 +101,11 @@ def _inherit_options(cls: Any) -> None:
             if name not in own and each.kind != Parameter.VAR_POSITIONAL:
                 kind = max(each.kind, Parameter.KEYWORD_ONLY)
                 inherited[name] = each.replace(kind=kind)
+        if get_origin(options.annotation) is Unpack:
+            del init.__annotations__[options.name]
+            cls.__doc__ = _with_options(cls, options.name, base, inherited)
     parameters = sorted((*own.values(), *inherited.values()), key=lambda each: each.kind)
     cls.__signature__ = Signature(parameters)
-    if options is not None and get_origin(options.annotation) is Unpack:
-        _check_typed(get_args(options.annotation)[0], base, inherited)
-        del init.__annotations__[options.name]
-        cls.__doc__ = _with_options(cls, options.name, base, inherited)
 
 
 def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -117,14 +113,6 @@ def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
         return get_type_hints(function, include_extras=True)
     except NameError:  # a name that is imported for type checkers only; such types are not checked
         return {}
-
-
-def _check_typed(typed: Any, base: type, inherited: Mapping[str, Parameter]) -> None:
-    declared = get_type_hints(typed, include_extras=True)
-    taken = {name: each.annotation for name, each in inherited.items()}
-    both = declared.keys() | taken.keys()
-    if differing := sorted(key for key in both if declared.get(key) != taken.get(key)):
-        raise TypeError(f"{typed.__name__} and {base.__name__} differ in {differing}")
 
 
 def _with_options(cls: type, options: str, base: type, inherited: Mapping[str, Parameter]) -> str:
@@ -149,8 +137,8 @@ def _check(what: str, value: Any, annotation: Any) -> None:
     if is_dataclass(annotation):
         for name, hint in get_type_hints(annotation).items():
             _check(f"{name} of {type(value).__name__}", getattr(value, name), hint)
-    if callable(value) and (made := _made_by(annotation)):
-        _try(what, value, made)
+    if callable(value):
+        _check_factory(what, value, annotation)
 
 
 def _advice(errors: Any) -> str:
@@ -192,25 +180,16 @@ def _adapter(annotation: Any) -> Any:
     return TypeAdapter(annotation, config=config)
 
 
-def _made_by(annotation: Any) -> tuple[Any, ...]:
-    """The types that a callable returns whose annotation is `Callable[[…], …]` or that or None."""
-    callables = [
-        each for each in (annotation, *get_args(annotation)) if get_origin(each) is Callable
-    ]
-    returned = [get_args(each)[-1] for each in callables if get_args(each)]
-    return tuple(kind for each in returned for kind in get_args(each) or (each,))
-
-
-def _try(what: str, make: Callable[[Any], Any], kinds: tuple[Any, ...]) -> None:
+def _check_factory(what: str, make: Callable[[Any], Any], annotation: Any) -> None:
     """Make an optimizer or a schedule, because only this checks arguments such as `lr`."""
-    parameters = [nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))]
-    makes_optimizer = Optimizer in kinds
-    if not makes_optimizer and LRScheduler not in kinds:
+    makes_optimizer = annotation == OptimizerCallable
+    if not makes_optimizer and annotation not in (LRSchedulerCallable, LRSchedulerCallable | None):
         return
+    parameters = [nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))]
     try:
         made = make(parameters if makes_optimizer else torch.optim.SGD(parameters, lr=1.0))
     except ValueError as error:
-        raise ConfigurationError(f"{what} cannot be made: {one_line(str(error))}") from error
+        raise ConfigurationError(f"{what} cannot be made: {one_line(error)}") from error
     except Exception:  # it needs the module's own parameters or optimizer
         return
     if makes_optimizer and not isinstance(made, Optimizer):

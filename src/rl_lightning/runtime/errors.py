@@ -24,9 +24,14 @@ class DivergedError(RunError):
     """The loss, a weight or a statistic is NaN or infinite."""
 
 
-def one_line(message: str) -> str:
-    """Join the lines of a message to one line."""
-    return " ".join(message.split())
+def one_line(message: object, longest: int | None = None) -> str:
+    """The text of an error or a message in one line.
+
+    Args:
+        message: The error or the message.
+        longest: Number of characters to which it is cut; None is all.
+    """
+    return " ".join(str(message).split())[:longest]
 
 
 def import_extra(module: str, need: str, extra: str) -> ModuleType:

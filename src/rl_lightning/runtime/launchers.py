@@ -6,9 +6,12 @@ imported.
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from rl_lightning.runtime.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from lightning import Trainer
 
 _RANK_VARIABLES = re.compile(
     r"(GLOBAL_|LOCAL_|GROUP_|ROLE_|NODE_)?RANK|(LOCAL_|GROUP_|ROLE_)?WORLD_SIZE|ROLE_NAME"
@@ -36,19 +39,6 @@ class Launch(NamedTuple):
     world_size: int | None
 
 
-class HasRanks(Protocol):
-    """What is needed of a Trainer."""
-
-    @property
-    def global_rank(self) -> int: ...  # noqa: D102
-
-    @property
-    def local_rank(self) -> int: ...  # noqa: D102
-
-    @property
-    def world_size(self) -> int: ...  # noqa: D102
-
-
 def without_rank_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment without the variables that say which rank of a run a process is.
 
@@ -69,14 +59,14 @@ def launch_of(environ: Mapping[str, str]) -> Launch | None:
     """
     # The order is Lightning's. torchrun may run inside SLURM, and Lightning sets LOCAL_RANK alone
     # for the processes that it starts itself.
+    keys: tuple[str | None, str, str | None]
     if "RANK" in environ:
         elastic = "TORCHELASTIC_RUN_ID" in environ
         launcher = "torchrun" if elastic else "a launcher (RANK, WORLD_SIZE)"
         keys = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
     elif "LOCAL_RANK" in environ:
-        local_rank, world_size = _number(environ, "LOCAL_RANK"), environ.get("WORLD_SIZE")
-        processes = None if world_size is None else _number(environ, "WORLD_SIZE")
-        return Launch("a launcher (LOCAL_RANK)", None, local_rank, processes)
+        launcher = "a launcher (LOCAL_RANK)"
+        keys = (None, "LOCAL_RANK", "WORLD_SIZE" if "WORLD_SIZE" in environ else None)
     elif "SLURM_PROCID" in environ and environ.get("SLURM_JOB_NAME") not in _INTERACTIVE_JOBS:
         launcher, keys = "SLURM", ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS")
     elif "JSM_NAMESPACE_RANK" in environ:
@@ -84,7 +74,7 @@ def launch_of(environ: Mapping[str, str]) -> Launch | None:
         launcher = "LSF"
     else:
         return None
-    launch = Launch(launcher, *(_number(environ, key) for key in keys))
+    launch = Launch(launcher, *(None if key is None else _number(environ, key) for key in keys))
     if launch.rank is not None and launch.rank >= (launch.world_size or 0):
         raise LauncherError(
             f"{keys[0]} is {launch.rank} and {keys[2]} is {launch.world_size}, and ranks count "
@@ -105,7 +95,7 @@ def _number(environ: Mapping[str, str], key: str) -> int:
     return int(text)
 
 
-def check_ranks(trainer: HasRanks, environ: Mapping[str, str]) -> None:
+def check_ranks(trainer: "Trainer", environ: Mapping[str, str]) -> None:
     """Compare the processes that a launcher has started with those that a Trainer expects.
 
     Raises:

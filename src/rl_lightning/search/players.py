@@ -32,10 +32,10 @@ class Players:
         value_network: Planes to expected results [N] for the player to move.
         start_policy: Gives the policy network at the start of the run.
         search: Settings of the search; without simulations the policy plays alone.
-        rollouts_per_leaf: Of the search.
+        rollouts_per_leaf: Rollouts of the search from each leaf.
         gnugo_level: GNU Go's level.
-        seed: Of every random stream.
-        rank: Of this process.
+        seed: Seed of every random stream.
+        rank: Rank of this process.
     """
 
     game: BoardGame

@@ -26,14 +26,14 @@ class Tree:
     """A tree whose root is node 0.
 
     Attributes:
-        first_edge: Of each node, index of its first edge.
-        num_edges: Of each node; 0 at the end of a game.
-        players: Of each node, the player to move.
-        actions: Of each edge, a.
-        priors: Of each edge, P(s, a) [float32].
-        visits: Of each edge, N(s, a): simulations through it, and virtual losses.
-        totals: Of each edge, W(s, a): the sum of the values of these simulations [float64].
-        children: Of each edge, the node that it leads to, or `NOT_EXPANDED`.
+        first_edge: Index of the first edge of each node.
+        num_edges: Number of edges of each node; 0 at the end of a game.
+        players: The player to move at each node.
+        actions: The action a of each edge.
+        priors: P(s, a) of each edge [float32].
+        visits: N(s, a) of each edge: simulations through it, and virtual losses.
+        totals: W(s, a) of each edge: the sum of the values of these simulations [float64].
+        children: The node that each edge leads to, or `NOT_EXPANDED`.
     """
 
     def __init__(self) -> None:

@@ -73,7 +73,7 @@ class TreeSearch:
     Args:
         game: The game.
         evaluate: Gives P and v.
-        num_simulations: Simulations for each position, beside those of a tree that was kept.
+        num_simulations: Simulations for each position, added to those of a kept tree.
         roll_out: Gives z; needed if `rollout_share` is above 0.
         rollout_share: λ.
         exploration: c of U; 5 in the paper.

@@ -14,9 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from rl_lightning.lightning_adapter.messages import quieten_libraries
 from rl_lightning.runtime.errors import ConfigurationError, one_line
+from rl_lightning.runtime.stopping import StoppedError
 from rl_lightning.studies.parent_run import ParentRun
 from rl_lightning.studies.processes import drop_rank_variables, inspect
-from rl_lightning.studies.runner import Runner, StoppedBySignal
+from rl_lightning.studies.runner import Runner
 from rl_lightning.studies.search_space import as_flags
 from rl_lightning.studies.seeds import Seeds
 from rl_lightning.studies.study import Study
@@ -69,18 +70,14 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _run(KINDS[kind](options, rest), command)
     except ConfigurationError as error:
-        print(f"rl_lightning: error: {error}", file=sys.stderr, flush=True)
+        _complain(f"error: {error}")
         return 2
     except SQLAlchemyError as error:
-        print(
-            f"rl_lightning: error: the storage {options.storage} failed "
-            f"({one_line(str(error))[:200]}): the runs were stopped, resume the study by --name",
-            file=sys.stderr,
-            flush=True,
+        _complain(
+            f"error: the storage {options.storage} failed ({one_line(error, 200)}): the runs "
+            "were stopped, resume the study by --name"
         )
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 def _run(study: Study, command: str) -> int:
@@ -95,14 +92,14 @@ def _run(study: Study, command: str) -> int:
     tracked = subject.tracking_uri is not None
     parent = ParentRun(subject, table, study.name, command) if tracked else None
     at_once = options.processes or max(1, _num_cores() // (subject.num_threads or _num_cores()))
-    _show(f"Study {name}: {at_once} runs at once, in {folder}")
+    print(f"Study {name}: {at_once} runs at once, in {folder}", flush=True)
     try:
-        Runner(table, study, parent, _show).run(at_once)
-    except StoppedBySignal as stopped:
+        Runner(table, study, parent).run(at_once)
+    except StoppedError as stopped:
         if parent is not None:
             parent.stop()
         again = command if options.name else f"{command} --name {name}"
-        print(f"rl_lightning: stopped, resume it with: {again}", file=sys.stderr, flush=True)
+        _complain(f"stopped, resume it with: {again}")
         return 128 + stopped.signum
     return _end(study, table.trials(), parent)
 
@@ -129,16 +126,15 @@ def _end(study: Study, trials: Sequence[Trial], parent: ParentRun | None) -> int
         all_failed = len(failed) == len(trials)
         ending.metrics["num_failed"] = len(failed)
         parent.finish(ending, "FAILED" if all_failed else "FINISHED")
-    _show("\n".join(["", *ending.lines, f"Table, curves and picture: {study.folder}"]))
-    for trial in failed:
-        _show(study.line(trial))
+    lines = ["", *ending.lines, f"Table, curves and picture: {study.folder}"]
+    print("\n".join([*lines, *map(study.line, failed)]), flush=True)
     if failed:
-        print(f"rl_lightning: error: {len(failed)} of {len(trials)} runs failed", file=sys.stderr)
+        _complain(f"error: {len(failed)} of {len(trials)} runs failed")
     return 1 if failed else 0
 
 
-def _show(line: str) -> None:
-    print(line, flush=True)
+def _complain(line: str) -> None:
+    print(f"rl_lightning: {line}", file=sys.stderr, flush=True)
 
 
 def _num_cores() -> int:

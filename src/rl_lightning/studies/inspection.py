@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import Any
 
-from jsonargparse import Namespace
 from lightning import Trainer
 
 from rl_lightning import cli
@@ -39,7 +38,7 @@ class _InspectingCLI(cli.CommandLine):
                 getattr(checkpoint, "monitor", None),
                 getattr(checkpoint, "mode", "max"),
                 config.num_threads,
-                _plain(config.trainer.get("logger")),
+                config.trainer.as_dict()["logger"],
                 trackers[0].tracking_uri if trackers else None,
                 described.parameters,
                 described.tags,
@@ -91,10 +90,3 @@ def env_steps_of(trainer: Trainer, data: Any) -> int | None:
         collected = data.warmup_env_steps + math.ceil(min(limits) / data.replay_ratio)
         return collected * trainer.world_size
     return None
-
-
-def _plain(config: Any) -> Any:
-    """A part of a configuration as mappings and lists."""
-    if isinstance(config, list):
-        return [_plain(each) for each in config]
-    return config.as_dict() if isinstance(config, Namespace) else config

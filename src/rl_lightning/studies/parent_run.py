@@ -70,7 +70,7 @@ class ParentRun:
         """End the runs that killed processes have left as running.
 
         Args:
-            number: Of the trial; None is all trials.
+            number: Number of the trial; None is all trials.
         """
         of_trial = "" if number is None else f" and tags.trial = '{number}'"
         mine = f"tags.`mlflow.parentRunId` = '{self.run_id}' and attributes.status = 'RUNNING'"
@@ -107,5 +107,5 @@ def _tolerates_mlflow() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        reason = one_line(str(error))[:200]
+        reason = one_line(error, 200)
         print(f"MLflow did not record the state of the study ({reason})", file=sys.stderr)

@@ -99,31 +99,26 @@ def draw_sweep(
     figure = Figure(figsize=(7, 3.5 + 3 * len(space)), layout="constrained")
     axes, *below = figure.subplots(1 + len(space))
     for trial in trials:
-        if trial.curve:
-            is_best = trial.number == best.number
-            steps, scores, _ = zip(*trial.curve, strict=True)
-            axes.plot(steps, scores, color="tab:red" if is_best else "grey",
-                      alpha=1 if is_best else 0.5, zorder=3 if is_best else 2,
-                      linewidth=1.8 if is_best else 0.8)  # fmt: skip
-            for each, name in zip(below, space, strict=True):
-                value = trial.parameters[name]
-                each.plot(
-                    value if isinstance(value, int | float) else str(value),
-                    scores[-1],
-                    "o" if trial.state == "complete" else "x",
-                    color="tab:red" if is_best else "grey",
-                )
+        if not trial.curve:
+            continue
+        colour, alpha, width = ("grey", 0.5, 0.8)
+        if trial.number == best.number:
+            colour, alpha, width = ("tab:red", 1, 1.8)
+        steps, scores, _ = zip(*trial.curve, strict=True)
+        axes.plot(steps, scores, color=colour, alpha=alpha, linewidth=width, zorder=2 + alpha)
+        marker = "o" if trial.state == "complete" else "x"
+        for each, name in zip(below, space, strict=True):
+            value = trial.parameters[name]
+            x = value if isinstance(value, int | float) else str(value)
+            each.plot(x, scores[-1], marker, color=colour)
     _label(axes, f"{title}, {len(trials)} trials, the best one in red", score)
     for each, (name, distribution) in zip(below, space.items(), strict=True):
         if getattr(distribution, "log", False):
             each.set_xscale("log")
-        each.set_xlabel(f"{name} (x: pruned or failed)")
-        each.set_ylabel(score)
+        each.set(xlabel=f"{name} (x: pruned or failed)", ylabel=score)
     figure.savefig(path, dpi=120)
 
 
 def _label(axes: "Axes", title: str, score: str) -> None:
-    axes.set_title(title)
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel(score)
+    axes.set(title=title, xlabel="environment steps", ylabel=score)
     axes.grid(alpha=0.3)

@@ -4,11 +4,12 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rl_lightning.runtime.stopping import StoppedError
 from rl_lightning.studies.parent_run import ParentRun
 from rl_lightning.studies.processes import RunningCommand
 from rl_lightning.studies.search_space import as_flags
@@ -18,18 +19,6 @@ from rl_lightning.studies.trial_table import Trial, TrialTable
 # Seconds between two beats of a running trial, and without a beat until it is taken over.
 BEAT, GRACE = 3.0, 15.0
 _CALLBACK = "rl_lightning.studies.trial_result.TrialResult"
-
-
-class StoppedBySignal(BaseException):
-    """A signal stopped the study. Its trials can be resumed.
-
-    Attributes:
-        signum: Number of the signal.
-    """
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
 
 
 class TrialRun:
@@ -115,17 +104,10 @@ class Runner:
         table: The study's trials.
         study: The kind of the study.
         parent: The study's MLflow run, if there is one.
-        show: Is called with each line for the terminal.
     """
 
-    def __init__(
-        self,
-        table: TrialTable,
-        study: Study,
-        parent: ParentRun | None,
-        show: Callable[[str], None] = print,
-    ) -> None:
-        self._table, self._study, self._parent, self._show = table, study, parent, show
+    def __init__(self, table: TrialTable, study: Study, parent: ParentRun | None) -> None:
+        self._table, self._study, self._parent = table, study, parent
         self._running: list[TrialRun] = []
         # The beats of other processes' trials, and when this process has seen them first.
         self._beats: dict[int, tuple[int, float]] = {}
@@ -143,7 +125,7 @@ class Runner:
             at_once: How many run at once here.
 
         Raises:
-            StoppedBySignal: If SIGINT or SIGTERM stopped the study. Its trials can be resumed.
+            StoppedError: If SIGINT or SIGTERM stopped the study. Its trials can be resumed.
         """
         with _received_signals() as received:
             try:
@@ -152,7 +134,7 @@ class Runner:
             finally:
                 self._stop()
         if received:
-            raise StoppedBySignal(received[0])
+            raise StoppedError(received[0], "the study was stopped")
 
     def _advance(self, at_once: int) -> bool:
         """Look after the running trials and begin others; false if all trials have ended."""
@@ -170,8 +152,10 @@ class Runner:
     def _begin(self, trials: Sequence[Trial]) -> Trial | None:
         """Take the next trial; None if there is none that this process may take."""
         for trial in trials:
-            if self._is_free(trial) and (taken := self._table.take_over(trial)) is not None:
-                return taken
+            if self._is_free(trial):
+                taken = self._table.save(trial, "running", trial.result)
+                if taken is not None:
+                    return taken
         while (parameters := self._study.propose(trials)) is not None:
             if (new := self._table.add(len(trials), parameters)) is not None:
                 return new
@@ -212,7 +196,7 @@ class Runner:
             result["value"] = value
         state = "failed" if "error" in result else "complete" if "value" in result else "pruned"
         if (ended := self._table.save(run.trial, state, result)) is not None:
-            self._show(self._study.line(ended))
+            print(self._study.line(ended), flush=True)
         return False
 
     def _beat(self, run: TrialRun) -> bool:

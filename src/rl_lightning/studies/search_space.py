@@ -41,32 +41,29 @@ def read_search_space(given: str) -> dict[str, "BaseDistribution"]:
     try:
         space = yaml.safe_load(given if is_text else Path(given).read_text())
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"--space is not YAML: {one_line(str(error))}") from error
+        raise ConfigurationError(f"--space is not YAML: {one_line(error)}") from error
     if not isinstance(space, dict) or not space:
         raise ConfigurationError(f"--space names no flag: give a mapping, and {_FORMS}")
     return {str(flag).removeprefix("--"): _distribution(flag, each) for flag, each in space.items()}
 
 
 def _distribution(flag: str, given: Any) -> "BaseDistribution":
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
+    from optuna import distributions
 
     if isinstance(given, list) and given:
-        return CategoricalDistribution([_as_choice(value) for value in given])
+        return distributions.CategoricalDistribution([_as_choice(value) for value in given])
     known = {"low", "high", "log", "step"}
     if not isinstance(given, Mapping) or not {"low", "high"} <= {*given} <= known:
         raise ConfigurationError(f"--space cannot read the range of {flag}: {_FORMS}")
     try:
-        numbers = {name: _number(given[name]) for name in ("low", "high", "step") if name in given}
-        options: dict[str, Any] = {**numbers, "log": bool(given.get("log", False))}
-        if all(isinstance(number, int) for number in numbers.values()):
-            return IntDistribution(**options)
-        return FloatDistribution(**options)
+        numbers = {name: _number(each) for name, each in given.items() if name != "log"}
+        are_integers = all(isinstance(each, int) for each in numbers.values())
+        kind: Any = (
+            distributions.IntDistribution if are_integers else distributions.FloatDistribution
+        )
+        return kind(**numbers, log=bool(given.get("log", False)))
     except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"--space, {flag}: {one_line(str(error))}") from error
+        raise ConfigurationError(f"--space, {flag}: {one_line(error)}") from error
 
 
 def _number(value: Any) -> float | int:

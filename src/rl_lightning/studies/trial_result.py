@@ -106,4 +106,4 @@ class TrialResult(Callback):
         """Write the error."""
         diverged = isinstance(exception, DivergedError)
         if self._result and isinstance(exception, Exception):
-            self._write(trainer, error=one_line(str(exception)), diverged=diverged)
+            self._write(trainer, error=one_line(exception), diverged=diverged)

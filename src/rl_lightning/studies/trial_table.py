@@ -11,45 +11,33 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import (
-    Column,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-    create_engine,
-    insert,
-    select,
-    update,
-)
+import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from rl_lightning.runtime.errors import ConfigurationError, one_line
 from rl_lightning.tracking.database_lock import database_lock
 
-_METADATA = MetaData()
-_STUDIES = Table(
+_METADATA = sa.MetaData()
+_STUDIES = sa.Table(
     "rl_lightning_studies",
     _METADATA,
-    Column("name", String(250), primary_key=True),
-    Column("id", String(32), nullable=False),
-    Column("contents", Text, nullable=False),
-    Column("parent_run", String(64)),
+    sa.Column("name", sa.String(250), primary_key=True),
+    sa.Column("id", sa.String(32), nullable=False),
+    sa.Column("contents", sa.Text, nullable=False),
+    sa.Column("parent_run", sa.String(64)),
 )
-_TRIALS = Table(
+_TRIALS = sa.Table(
     "rl_lightning_trials",
     _METADATA,
-    Column("study", String(250), primary_key=True),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("digest", String(64), nullable=False),  # of the parameters
-    Column("parameters", Text, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("owner", String(32), nullable=False),
-    Column("beat", Integer, nullable=False),
-    Column("result", Text, nullable=False),
-    UniqueConstraint("study", "digest"),
+    sa.Column("study", sa.String(250), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("digest", sa.String(64), nullable=False),  # of the parameters
+    sa.Column("parameters", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("owner", sa.String(32), nullable=False),
+    sa.Column("beat", sa.Integer, nullable=False),
+    sa.Column("result", sa.Text, nullable=False),
+    sa.UniqueConstraint("study", "digest"),
 )
 
 
@@ -112,7 +100,7 @@ class TrialTable:
         self._worker = uuid4().hex
         try:
             options = {"timeout": 60} if address.startswith("sqlite") else {}
-            self._engine = create_engine(address, connect_args=options, pool_pre_ping=True)
+            self._engine = sa.create_engine(address, connect_args=options, pool_pre_ping=True)
             with database_lock(address):
                 _METADATA.create_all(self._engine)
             row = {"name": study, "id": uuid4().hex, "contents": json.dumps(contents)}
@@ -120,7 +108,7 @@ class TrialTable:
                 self._check(json.loads(self._study().contents), contents)
         except (SQLAlchemyError, ImportError) as error:
             raise ConfigurationError(
-                f"the storage {address} cannot be opened ({one_line(str(error))[:200]}): give "
+                f"the storage {address} cannot be opened ({one_line(error, 200)}): give "
                 "another --storage, such as sqlite:///studies.db"
             ) from error
 
@@ -134,13 +122,15 @@ class TrialTable:
 
     def _study(self) -> Any:
         with self._engine.begin() as connection:
-            return connection.execute(select(_STUDIES).where(_STUDIES.c.name == self.study)).one()
+            return connection.execute(
+                sa.select(_STUDIES).where(_STUDIES.c.name == self.study)
+            ).one()
 
-    def _insert(self, table: Table, row: Mapping[str, Any]) -> bool:
+    def _insert(self, table: sa.Table, row: Mapping[str, Any]) -> bool:
         """Whether the row is new; it is not if the database has another one in its place."""
         try:
             with self._engine.begin() as connection:
-                connection.execute(insert(table).values(**row))
+                connection.execute(sa.insert(table).values(**row))
         except IntegrityError:
             return False
         return True
@@ -155,7 +145,7 @@ class TrialTable:
         with database_lock(self.address):
             row = self._study()
             run_id: str = row.parent_run or find_or_make(row.id)
-            mine = update(_STUDIES).where(_STUDIES.c.name == self.study)
+            mine = sa.update(_STUDIES).where(_STUDIES.c.name == self.study)
             with self._engine.begin() as connection:
                 connection.execute(mine.values(parent_run=run_id))
         return run_id
@@ -163,7 +153,7 @@ class TrialTable:
     def trials(self) -> list[Trial]:
         """All trials, by number."""
         columns = [_TRIALS.c[name] for name in Trial._fields]
-        query = select(*columns).where(_TRIALS.c.study == self.study).order_by(_TRIALS.c.number)
+        query = sa.select(*columns).where(_TRIALS.c.study == self.study).order_by(_TRIALS.c.number)
         with self._engine.begin() as connection:
             rows = [Trial(*row) for row in connection.execute(query)]
         return [
@@ -173,32 +163,26 @@ class TrialTable:
 
     def add(self, number: int, parameters: Mapping[str, Any]) -> Trial | None:
         """Begin a new trial; None if the study has this number or these parameters already."""
-        text = json.dumps(parameters)
         digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
         new = Trial(number, {**parameters}, "running", self._worker, 0, {})
-        row = {**new._asdict(), "parameters": text, "result": "{}"}
-        added = self._insert(_TRIALS, {**row, "study": self.study, "digest": digest})
-        return new if added else None
-
-    def take_over(self, trial: Trial) -> Trial | None:
-        """Begin an earlier trial again; None if another process has changed it."""
-        return self._update(trial, state="running", owner=self._worker)
+        row = {**_as_row(new), "study": self.study, "digest": digest}
+        return new if self._insert(_TRIALS, row) else None
 
     def save(self, trial: Trial, state: str, result: Mapping[str, Any]) -> Trial | None:
-        """Save the state and the result of a trial; None if another process has taken it over."""
-        return self._update(trial, state=state, result={**result})
+        """Save the state and the result of a trial, which is this process's own from now on.
 
-    def _update(self, trial: Trial, **changes: Any) -> Trial | None:
-        changed = trial._replace(beat=trial.beat + 1, **changes)
-        columns = _TRIALS.c
+        Returns:
+            The changed trial; None if another process has changed it since `trial` was read.
+        """
+        columns, beat = _TRIALS.c, trial.beat + 1
+        changed = trial._replace(state=state, result={**result}, owner=self._worker, beat=beat)
         seen = (columns.study == self.study) & (columns.number == trial.number)
         seen &= (columns.owner == trial.owner) & (columns.beat == trial.beat)
-        values = {
-            "state": changed.state,
-            "owner": changed.owner,
-            "beat": changed.beat,
-            "result": json.dumps(changed.result),
-        }
         with self._engine.begin() as connection:
-            done = connection.execute(update(_TRIALS).where(seen).values(**values))
+            done = connection.execute(sa.update(_TRIALS).where(seen).values(**_as_row(changed)))
         return changed if done.rowcount == 1 else None
+
+
+def _as_row(trial: Trial) -> dict[str, Any]:
+    json_of = {name: json.dumps(getattr(trial, name)) for name in ("parameters", "result")}
+    return {**trial._asdict(), **json_of}

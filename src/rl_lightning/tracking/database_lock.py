@@ -24,7 +24,7 @@ def database_lock(address: str) -> Iterator[None]:
         from filelock import FileLock
 
         file = Path(address.removeprefix("sqlite:///")).absolute()
-        # It is not beside the database, where it would be one more file that a user asks about.
+        # It is in the temporary folder, because a user would ask about a file next to the database.
         name = f"rl_lightning-{zlib.crc32(str(file).encode()):08x}.lock"
         with FileLock(Path(tempfile.gettempdir(), name)):
             yield

@@ -3,16 +3,13 @@
 import os
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 from lightning import Trainer
 
 from rl_lightning.command_line.arguments import arguments_of_test
+from rl_lightning.tracking import written_checkpoints
 from rl_lightning.tracking.run_folder import run_folder
-from rl_lightning.tracking.written_checkpoints import (
-    best_checkpoint,
-    checkpoint_to_test,
-    last_checkpoint,
-)
 
 
 def ending(trainer: Trainer, command: str) -> Iterator[str]:
@@ -22,22 +19,22 @@ def ending(trainer: Trainer, command: str) -> Iterator[str]:
         trainer: After `fit`.
         command: The command line of `fit`.
     """
-    step = int(trainer.callback_metrics.get("step", trainer.global_step))
-    reached = [f"{step:,} steps"]
-    best, last = best_checkpoint(trainer), last_checkpoint(trainer)
-    if best is not None:
-        now = trainer.callback_metrics.get(best.monitor, best.score)
-        reached.append(f"{best.monitor} {best.score:.4g} (best), {now:.4g} (last)")
-    yield f"Reached: {', '.join(reached)}"
+    metrics = trainer.callback_metrics
+    reached = f"Reached: {int(metrics.get('step', trainer.global_step)):,} steps"
+    written = [written_checkpoints.last_checkpoint(trainer)]
+    if (best := written_checkpoints.best_checkpoint(trainer)) is not None:
+        written.insert(0, Path(best.best_model_path))
+        name, score = str(best.monitor), best.best_model_score
+        reached += f", {name} {score:.4g} (best), {metrics.get(name, score):.4g} (last)"
+    yield reached
     folder = run_folder(trainer)
     if trainer.fast_dev_run or not folder.is_dir():  # type: ignore[attr-defined]
         yield "Run: no file was written"
         return
-    written = dict.fromkeys(path for path in (best and best.path, last) if path is not None)
-    names = [os.path.relpath(path, folder) for path in written]
+    names = dict.fromkeys(os.path.relpath(path, folder) for path in written if path is not None)
     yield f"Run: {folder}: {' '.join(names) or 'no checkpoint was written'}"
     # The path and not "best" or "last", because these are of the latest run when they are used.
-    if (checkpoint := checkpoint_to_test(trainer)) is not None:
+    if (checkpoint := written_checkpoints.checkpoint_to_test(trainer)) is not None:
         yield f"Next: {test_command(command, os.path.relpath(checkpoint))}"
 
 

@@ -131,10 +131,8 @@ def _store(tracking_uri: str) -> Iterator[None]:
     import mlflow
 
     before, variable = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     mlflow.set_tracking_uri(tracking_uri)  # which sets the environment variable too
     try:
         yield
@@ -142,5 +140,4 @@ def _store(tracking_uri: str) -> Iterator[None]:
         mlflow.set_tracking_uri(before)
         if variable is not None:
             os.environ["MLFLOW_TRACKING_URI"] = variable
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(disabled)

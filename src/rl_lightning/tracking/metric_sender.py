@@ -43,7 +43,8 @@ class MetricSender:
     ) -> None:
         self._deliver = deliver
         self._file = file
-        self.waiting = _read(file)
+        lines = file.read_text().splitlines() if file.exists() else []
+        self.waiting = [Point(*json.loads(line)) for line in lines]
         self._failing = False
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -94,15 +95,9 @@ class MetricSender:
             except Exception as error:  # the store and the network raise many types of errors
                 if not self._failing:
                     rank_zero_warn(
-                        f"MLflow does not accept metrics ({one_line(str(error))[:200]}): training "
+                        f"MLflow does not accept metrics ({one_line(error, 200)}): training "
                         "continues, and the metrics are kept and sent later"
                     )
                 self._failing = True
             else:
                 self._failing = False
-
-
-def _read(file: Path) -> list[Point]:
-    if not file.exists():
-        return []
-    return [Point(*json.loads(line)) for line in file.read_text().splitlines()]

@@ -1,6 +1,5 @@
 """Opens MLflow's store."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rl_lightning.runtime.errors import ConfigurationError, one_line
@@ -36,23 +35,9 @@ def open_store(uri: str, experiment: str, artifact_location: str | None = None) 
         return client
     except (MlflowException, OSError) as error:
         raise ConfigurationError(
-            f"MLflow cannot open the store {uri} "
-            f"({one_line(str(error))[:200]}): give another tracking_uri"
+            f"MLflow cannot open the store {uri} ({one_line(error, 200)}): give another "
+            "tracking_uri"
         ) from error
-
-
-def has_store(uri: str) -> bool:
-    """Whether a store exists. A server has one, and a SQLite file is one."""
-    path = uri.partition("sqlite:///")[2]
-    return not path or Path(path).is_file()
-
-
-def read_store(uri: str) -> "MlflowClient":
-    """Open an existing store. It creates no experiment."""
-    from mlflow import MlflowClient
-
-    with database_lock(uri):
-        return MlflowClient(uri)
 
 
 def open_on_training_runs(client: "MlflowClient", experiment_id: str) -> None:

@@ -14,16 +14,10 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from rl_lightning.lightning_adapter.mlflow import NO_STORE, LateMLFlowLogger
 from rl_lightning.runtime.errors import ConfigurationError, one_line
 from rl_lightning.tracking.metric_sender import MetricSender, Point
-from rl_lightning.tracking.mlflow_store import (
-    has_store,
-    open_on_training_runs,
-    open_store,
-    read_store,
-)
+from rl_lightning.tracking.mlflow_store import open_on_training_runs, open_store
 from rl_lightning.tracking.run_description import RunDescription
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 DEFAULT_EXPERIMENT = "rl_lightning"
@@ -44,7 +38,7 @@ class MLflowTracker(LateMLFlowLogger):
         run_name: Name of the run. By default the command line names it after the algorithm, the
             environment, the seed and the time.
         run_id: Id of an existing run to continue.
-        tags: Tags of the run, beside those of the command line.
+        tags: Tags of the run, in addition to those of the command line.
         save_dir: Folder that contains the folders of all runs.
         log_model: Whether checkpoints are copied to MLflow as artifacts: at the end of the run, or
             with "all" each one when it is written.
@@ -79,7 +73,6 @@ class MLflowTracker(LateMLFlowLogger):
                 "installed: pip install psutil"
             )
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-        self._uri = uri
         if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             # Only rank 0 logs. If two ranks created a new database at the same time, one would
             # fail because its tables exist already.
@@ -92,6 +85,7 @@ class MLflowTracker(LateMLFlowLogger):
             _check_answers(uri)
         super().__init__(
             uri,
+            open_store,
             experiment_name=experiment_name or DEFAULT_EXPERIMENT,
             run_name=run_name,
             run_id=run_id,
@@ -111,10 +105,6 @@ class MLflowTracker(LateMLFlowLogger):
         self._goes_on = run_id is not None
         self._last_steps: dict[str, int] = {}
 
-    def open_client(self) -> "MlflowClient":
-        """Create the database of a new store, and the experiment."""
-        return open_store(self.tracking_uri, self.experiment_name, self.artifact_location)
-
     @property
     def save_dir(self) -> str:
         """Folder that contains the folders of all runs."""
@@ -132,47 +122,6 @@ class MLflowTracker(LateMLFlowLogger):
         self.run_name = self.run_name or run.name
         self._parameters = run.parameters
         self.tags = {**run.tags, **(self.tags or {})}
-
-    def checkpoint(self, kind: str) -> Path:
-        """The checkpoint "last" or "best" of the latest run of this experiment.
-
-        It is the run whose training was started or resumed last. Runs of a study do not count.
-
-        Raises:
-            ConfigurationError: If there is none.
-        """
-        folder = Path(self.save_dir, self.name)
-        runs = {path.parent.parent for path in folder.glob("*/checkpoints/*.ckpt")}
-        run = next(
-            (each for each in sorted(runs, key=_started, reverse=True) if not self._is_trial(each)),
-            None,
-        )
-        if run is None:
-            raise ConfigurationError(
-                f"there is no {kind} checkpoint of an earlier run in {folder} (runs of seeds and "
-                "sweep do not count): give the path of a checkpoint, or leave --ckpt_path out to "
-                "start the first run"
-            )
-        found = [*run.glob(f"checkpoints/{kind}*.ckpt")]
-        if not found:
-            there = " ".join(sorted(str(each) for each in run.glob("checkpoints/*.ckpt")))
-            raise ConfigurationError(
-                f"the latest run of {self.name} has no {kind} checkpoint: give a path, such as "
-                f"--ckpt_path {there}"
-            )
-        return max(found, key=lambda path: path.stat().st_mtime)
-
-    def _is_trial(self, run: Path) -> bool:
-        """Whether a run belongs to a study. A run that is not in the store does not."""
-        from mlflow.exceptions import MlflowException
-
-        if not has_store(self._uri):
-            return False
-        try:
-            tags = read_store(self._uri).get_run(run.name).data.tags
-        except MlflowException:
-            return False
-        return "mlflow.parentRunId" in tags or "study" in tags
 
     def go_on_with(self, checkpoint: Path, evaluates: bool = False) -> Path | None:
         """Continue the run in whose folder a checkpoint is.
@@ -293,16 +242,7 @@ class MLflowTracker(LateMLFlowLogger):
         try:
             super().finalize(status)
         except MlflowException as error:
-            rank_zero_warn(
-                f"MLflow could not record the end of the run ({one_line(str(error))[:200]})"
-            )
-
-
-def _started(run: Path) -> float:
-    """The time at which a training of a run was started or resumed last."""
-    config = run / "config.yaml"
-    paths = [config] if config.exists() else [*run.glob("checkpoints/*.ckpt")]
-    return max(path.stat().st_mtime for path in paths)
+            rank_zero_warn(f"MLflow could not record the end of the run ({one_line(error, 200)})")
 
 
 def _check_answers(uri: str) -> None:

@@ -29,7 +29,7 @@ class RunDescription(NamedTuple):
 
 
 def describe_run(
-    algorithm: str, task: str, command: str, config: Mapping[str, Any], defaults: Mapping[str, Any]
+    module: Any, data: Any, command: str, config: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> RunDescription:
     """Describe a run by its configuration.
 
@@ -38,12 +38,14 @@ def describe_run(
     from the defaults. So two runs differ in the parameters that the user has changed.
 
     Args:
-        algorithm: Name of the algorithm.
-        task: Name of the task.
+        module: Its `algorithm`, or else its class, is the name of the algorithm.
+        data: Its `task`, or else its class, is the name of the task.
         command: The command line, which becomes the description.
         config: The resolved configuration, as in the YAML file.
         defaults: The configuration without any YAML file or flag.
     """
+    algorithm = getattr(module, "algorithm", type(module).__name__)
+    task = getattr(data, "task", type(data).__name__)
     ordinary = dict(_flat(defaults))
     parameters = {
         key: value

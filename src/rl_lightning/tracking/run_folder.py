@@ -49,7 +49,7 @@ def send_file(trainer: Trainer, path: Path) -> None:
                 client.log_artifact(run_id, str(path), None if folder == "." else folder)
             except (MlflowException, OSError) as error:
                 rank_zero_warn(
-                    f"MLflow does not accept {path} ({one_line(str(error))[:200]}): the file is in "
+                    f"MLflow does not accept {path} ({one_line(error, 200)}): the file is in "
                     "the run folder only"
                 )
 

@@ -344,7 +344,7 @@ def test_the_locator_is_clipped_apart_from_the_rest() -> None:
     ],
 )
 def test_invalid_settings_are_refused_in_one_line(argument: dict[str, float]) -> None:
-    with pytest.raises(ConfigurationError, match=r"RAM needs|make each at least 1") as error:
+    with pytest.raises(ConfigurationError, match=r"RAM needs|make it at least 1") as error:
         make(**argument)
     assert "\n" not in str(error.value)
 

@@ -18,7 +18,7 @@ from rl_lightning.callbacks.recurrent_attention.figures import (
 )
 from rl_lightning.callbacks.schedule import is_due
 from rl_lightning.networks.glimpse import GlimpseTrace, TracesGlimpses
-from rl_lightning.runtime.errors import ConfigurationError
+from rl_lightning.runtime.constructors import require_range
 from rl_lightning.tracking.run_folder import run_folder, send_file
 
 
@@ -43,11 +43,7 @@ class GlimpsePictures(NeedsCallback):
         Raises:
             ConfigurationError: If either is below 1.
         """
-        if num_images < 1 or every_n_epochs < 1:
-            raise ConfigurationError(
-                f"GlimpsePictures needs num_images and every_n_epochs of at least 1, not "
-                f"{num_images} and {every_n_epochs}"
-            )
+        require_range(1, num_images=num_images, every_n_epochs=every_n_epochs)
         self.num_images = num_images
         self.every_n_epochs = every_n_epochs
         self.traces: dict[str, list[GlimpseTrace]] = {}

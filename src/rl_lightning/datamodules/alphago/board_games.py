@@ -1,6 +1,7 @@
 """Base class of datamodules that play board games with the networks of the module."""
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TextIO, cast
 
@@ -9,7 +10,6 @@ from lightning import Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from rl_lightning import __version__
 from rl_lightning.datamodules.source import (
     Batches,
     SourceDataModule,
@@ -210,8 +210,8 @@ class BoardGamesDataModule(SourceDataModule):
         """This rank's games of a stage against opponents."""
         games = len(range(self.rank, self.eval_games, self.world_size))
         return Batches(
-            number_of_batches(opponents),
             lambda: play_matches(self.players, stage, opponents, games),
+            number_of_batches(opponents),
         )
 
     def test_dataloader(self) -> DataLoader[Any]:
@@ -221,7 +221,7 @@ class BoardGamesDataModule(SourceDataModule):
     def predict_dataloader(self) -> DataLoader[RecordedGame]:
         """Games of the player against itself or GNU Go."""
         numbers = range(self.rank, self.predict_games, self.world_size)
-        return WholeBatchLoader(Batches(len(numbers), lambda: map(self.record_game, numbers)))
+        return WholeBatchLoader(Batches(lambda: map(self.record_game, numbers), len(numbers)))
 
     def record_game(self, number: int) -> RecordedGame:
         """Record a game of the player against itself, or against GNU Go."""
@@ -237,7 +237,7 @@ class BoardGamesDataModule(SourceDataModule):
 
         def serve() -> None:
             player = self.players.strongest("gtp")
-            GtpEngine(self.game, player, __version__).serve(commands, answers)
+            GtpEngine(self.game, player, version("rl_lightning")).serve(commands, answers)
 
         return serve
 

@@ -61,7 +61,7 @@ class ExpertGamesDataModule(SourceDataModule):
             symmetries: Whether to turn training positions.
             learn_passes: Whether to keep positions in which the expert passed. People often stop
                 with dead stones on the board, and a policy that learns to pass there loses.
-            seed: Of the order and of the symmetries.
+            seed: Seed of the order and the symmetries.
 
         Raises:
             ConfigurationError: If an argument cannot be used.
@@ -190,4 +190,4 @@ class ExpertGamesDataModule(SourceDataModule):
         mine = np.arange(total)[self.rank :: self.world_size]
         number = batches_of_an_epoch(total, self.batch_size, self.world_size)
         parts = np.array_split(mine, number)
-        return WholeBatchLoader(Batches(number, lambda: (self.batch(split, r) for r in parts)))
+        return WholeBatchLoader(Batches(lambda: (self.batch(split, r) for r in parts), number))

@@ -166,7 +166,7 @@ class SelfPlayPositionsDataModule(BoardGamesDataModule):
                 yield ScoredPositions(*part)
             yield from matches
 
-        return WholeBatchLoader(Batches(number + len(matches), batches))
+        return WholeBatchLoader(Batches(batches, number + len(matches)))
 
     def teardown(self, stage: str) -> None:
         """Discard the held-out positions, because another policy would play other games."""

@@ -25,7 +25,7 @@ class BoardPlayer(Learner):
     the part of games that the player wins, with a draw as half of a win.
 
     Args:
-        environment: Of the game, from the datamodule.
+        environment: Spec of the game, from the datamodule.
         num_layers: Convolutions of each network.
         num_filters: Filters of each convolution.
         optimizer: Makes the optimizer from the parameters.

@@ -13,7 +13,7 @@ from rl_lightning.experience import (
     MatchResults,
     ScoredPositions,
 )
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.alphago.board_player import BoardPlayer
 from rl_lightning.modules.alphago.stage_means import StageMeans
 from rl_lightning.runtime.constructors import require_range
@@ -42,7 +42,7 @@ class GameValue(BoardPlayer):
     section 4.1, for the owners.
 
     Args:
-        environment: Of the game, from the datamodule.
+        environment: Spec of the game, from the datamodule.
         num_layers: Convolutions of each network.
         num_filters: Filters of each convolution.
         optimizer: Makes the optimizer from the parameters.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rl_lightning.experience import EnvironmentSpec, SelfPlayGames
 from rl_lightning.functional.returns import game_advantages
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.alphago.board_player import BoardPlayer
 from rl_lightning.networks.normalisation import standardised_over_ranks
 from rl_lightning.runtime.errors import ConfigurationError
@@ -27,7 +27,7 @@ class SelfPlayPolicy(BoardPlayer):
     Source: Silver et al. 2016, equation 2 and methods, "Policy network: reinforcement learning".
 
     Args:
-        environment: Of the game, from the datamodule.
+        environment: Spec of the game, from the datamodule.
         num_layers: Convolutions of each network.
         num_filters: Filters of each convolution.
         gae_lambda: λ of the advantages; 1 is z − v(s).
@@ -90,7 +90,7 @@ class SelfPlayPolicy(BoardPlayer):
         """Compute the loss of a batch of games."""
         log_probs = self._log_probs(self.policy, batch)
         values = self.value(batch.observations).float()
-        results = batch.outcomes.repeat_interleave(batch.lengths)
+        results = batch.outcomes.repeat_interleave(batch.lengths, output_size=len(values))
         assert values.shape == results.shape, f"V {values.shape}, z {results.shape}"
         advantages = game_advantages(
             values.detach(), batch.lengths, batch.outcomes, self.gae_lambda

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rl_lightning.experience import EnvironmentSpec, LabelledPositions, example_observations
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.alphago.stage_means import StageMeans
 from rl_lightning.modules.learner import Learner
 from rl_lightning.networks.board import BoardPolicy
@@ -40,7 +40,7 @@ class SupervisedPolicy(Learner):
         """Make the network and the metrics.
 
         Args:
-            environment: Of the game, from the datamodule.
+            environment: Spec of the game, from the datamodule.
             num_layers: Convolutions of the policy network.
             num_filters: Filters of each.
             optimizer: Makes the optimizer from the parameters.

@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rl_lightning.experience import LabelledImages
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.learner import Learner
 from rl_lightning.runtime.errors import ConfigurationError
 
@@ -32,7 +32,7 @@ def error_and_standard_error(confusion: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class ImageClassifier(Learner):
-    """Trains with the cross-entropy and logs error rates. Subclasses define `forward`.
+    """Trains with the cross-entropy and logs error rates. Subclasses define `network`.
 
     Figures of training are logged every `log_every_n_steps` updates, over the images since then.
     """
@@ -45,6 +45,7 @@ class ImageClassifier(Learner):
     architecture: ClassVar[tuple[str, ...]] = ("image_shape", "num_classes")
     carried: ClassVar[tuple[str, ...]] = ("right_answers", "answers")
     counts: ClassVar[tuple[str, ...]] = ("images_seen",)
+    network: nn.Module
 
     def __init__(
         self,
@@ -80,6 +81,11 @@ class ImageClassifier(Learner):
         self.images_seen: Tensor
         # An integer, because the precision of the run does not cast integers.
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] to logits [B, K]."""
+        logits: Tensor = self.network(images)
+        return logits
 
     def training_loss(
         self, images: Tensor, labels: Tensor
@@ -182,11 +188,6 @@ class FullyConnectedClassifier(ImageClassifier):
             nn.Linear(hidden_size, num_classes),
         )
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] to logits [B, K]."""
-        logits: Tensor = self.network(images)
-        return logits
-
 
 class ConvolutionalClassifier(ImageClassifier):
     """The paper's "Convolutional, 2 layers": 8 filters of 10 × 10 and stride 5, then 256 units."""
@@ -223,8 +224,3 @@ class ConvolutionalClassifier(ImageClassifier):
             nn.ReLU(),
             nn.Linear(hidden_size, num_classes),
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] to logits [B, K]."""
-        logits: Tensor = self.network(images)
-        return logits

@@ -86,6 +86,7 @@ class RecurrentAttentionModel(OptionsInCheckpoints, ImageClassifier):
     """
 
     algorithm = "ram"
+    network: RecurrentAttentionNetwork
     option_groups: ClassVar = {"network": RAMNetworkOptions, "learning": RAMLearningOptions}
 
     def __init__(

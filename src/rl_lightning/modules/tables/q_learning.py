@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rl_lightning.experience import EnvironmentSpec, Exploration, Transitions
 from rl_lightning.functional.exploration import epsilon_greedy, linear_schedule
 from rl_lightning.functional.targets import q_learning_target, td_error
-from rl_lightning.lightning_adapter.logging import should_log
+from rl_lightning.lightning_adapter.modules import should_log
 from rl_lightning.modules.agent import Agent
 from rl_lightning.modules.tables.value_iteration import action_table
 

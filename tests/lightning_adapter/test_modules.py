@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 
-from rl_lightning.lightning_adapter.clipping import ClippedModule
+from rl_lightning.lightning_adapter.modules import ClippedModule
 from small_module import SmallModule
 from trainers import quiet
 

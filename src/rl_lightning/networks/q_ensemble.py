@@ -1,4 +1,4 @@
-"""Q-networks: one with an output for each discrete action, and one for continuous actions."""
+"""Q-networks of continuous actions."""
 
 import itertools
 import math
@@ -6,31 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rl_lightning.experience import EnvironmentSpec
-from rl_lightning.networks.bodies import Body, Flatten, FullPrecisionLinear, OneHot
-
-
-class QNetwork(nn.Module):
-    """Maps observations [B, *observation_shape] → Q-values [B, A], one for each action.
-
-    With `dueling`, Q = V + A − mean A over actions (Wang et al. 2016, equation 9).
-    """
-
-    def __init__(self, body: Body, num_actions: int, dueling: bool) -> None:
-        super().__init__()
-        self.body = body
-        self.advantages = FullPrecisionLinear(body.features, num_actions)
-        self.value = FullPrecisionLinear(body.features, 1) if dueling else None
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """Compute the Q-values of all actions."""
-        features = self.body(observations)
-        q_values: Tensor = self.advantages(features)
-        if self.value is None:
-            return q_values
-        centred: Tensor = q_values - q_values.mean(dim=1, keepdim=True)
-        return torch.add(self.value(features), centred)
+from rl_lightning.networks.bodies import Flatten, OneHot
 
 
 class QEnsemble(nn.Module):
@@ -46,10 +25,16 @@ class QEnsemble(nn.Module):
         environment: Its spec has the shapes of observations and actions.
         hidden_sizes: Units of the hidden layers, which have ReLU activations.
         size: E.
+        layer_norm: Whether each hidden layer has layer normalisation before its activation. It has
+            no scale of its own, because the next layer's weights can take any scale after a ReLU.
     """
 
     def __init__(
-        self, environment: EnvironmentSpec, hidden_sizes: Sequence[int], size: int = 2
+        self,
+        environment: EnvironmentSpec,
+        hidden_sizes: Sequence[int],
+        size: int = 2,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         number = environment["num_observations"]
@@ -58,6 +43,7 @@ class QEnsemble(nn.Module):
         inputs = observation_size + math.prod(environment["action_shape"])
         sizes = [inputs, *hidden_sizes, 1]
         self.size = size
+        self.layer_norm = layer_norm
         self.layers = nn.ModuleList(
             EnsembleLinear(size, fan_in, fan_out) for fan_in, fan_out in itertools.pairwise(sizes)
         )
@@ -70,18 +56,22 @@ class QEnsemble(nn.Module):
             actions: [B, A].
             frozen: Whether the gradient reaches `actions` only, and no weights.
         """
-        inputs = torch.cat([self.flatten(observations), actions], dim=1)
+        # As in `MLP`, each layer's `forward` is called directly.
+        inputs = torch.cat([self.flatten.forward(observations), actions], dim=1)
         features = inputs.expand(self.size, *inputs.shape)
         *hidden, last = self.layers
         for layer in hidden:
-            features = layer(features, frozen).relu_()
+            features = layer.forward(features, frozen)
+            if self.layer_norm:
+                features = functional.layer_norm(features, features.shape[-1:])
+            features = features.relu_()
         q_values: Tensor
         if torch.is_autocast_enabled(features.device.type):
             # As in `FullPrecisionLinear`: differences of Q-values are too inexact in 16 bits.
             with torch.autocast(features.device.type, enabled=False):
-                q_values = last(features.to(actions.dtype), frozen)
+                q_values = last.forward(features.to(actions.dtype), frozen)
         else:
-            q_values = last(features, frozen)
+            q_values = last.forward(features, frozen)
         return q_values.squeeze(-1)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rl_lightning.experience import Episodes
-from rl_lightning.interaction.episode_statistics import EpisodeStatistics, interquartile_mean
+from rl_lightning.modules.agent import EpisodeStatistics, interquartile_mean
 
 
 def episodes(*returns: float) -> Episodes:

@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from rl_lightning.environments.making import EnvironmentMaker
-from rl_lightning.environments.spaces import describe_spaces, from_environment, to_environment
+from rl_lightning.environments.making import EnvironmentMaker, describe_spaces
+from rl_lightning.environments.stepping import from_environment, to_environment
 from rl_lightning.networks.bodies import make_body
 from rl_lightning.runtime.errors import ConfigurationError, RunError
 

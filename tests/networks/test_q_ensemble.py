@@ -2,17 +2,19 @@ import pytest
 import torch
 from torch import nn
 
-from rl_lightning.networks.q_network import QEnsemble
+from rl_lightning.networks.q_ensemble import QEnsemble
 from specs import spec
 
 
-def twins(**options):
+def twins(layer_norm=False):
     torch.manual_seed(0)
-    return QEnsemble(spec(observation_shape=(2, 3), action_shape=(2,), **options), (5, 4))
+    environment = spec(observation_shape=(2, 3), action_shape=(2,))
+    return QEnsemble(environment, (5, 4), layer_norm=layer_norm)
 
 
-def test_the_batched_product_equals_two_separate_networks():
-    functions = twins()
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_the_batched_product_equals_two_separate_networks(layer_norm):
+    functions = twins(layer_norm)
     observations, actions = torch.randn(7, 2, 3), torch.randn(7, 2)
     inputs = torch.cat([observations.flatten(1), actions], dim=1)
     expected = []
@@ -22,8 +24,10 @@ def test_the_batched_product_equals_two_separate_networks():
             linear = nn.Linear(*layer.weight.shape[1:])
             linear.weight.data = layer.weight[index].T
             linear.bias.data = layer.bias[index, 0]
-            layers += [linear, nn.ReLU()]
-        expected.append(nn.Sequential(*layers[:-1])(inputs).squeeze(1))
+            norm = [nn.LayerNorm(linear.out_features)] if layer_norm else []
+            layers += [linear, *norm, nn.ReLU()]
+        networks = nn.Sequential(*layers[: -2 if layer_norm else -1])
+        expected.append(networks(inputs).squeeze(1))
     torch.testing.assert_close(functions(observations, actions), torch.stack(expected))
 
 
@@ -36,8 +40,9 @@ def test_they_share_no_weights_and_begin_differently():
         assert not torch.equal(parameter[0], parameter[1])
 
 
-def test_frozen_weights_get_no_gradient_and_actions_get_the_same():
-    functions = twins()
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_frozen_weights_get_no_gradient_and_actions_get_the_same(layer_norm):
+    functions = twins(layer_norm)
     gradients = []
     for frozen in (False, True):
         actions = torch.ones(7, 2, requires_grad=True)
