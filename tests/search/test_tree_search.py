@@ -336,6 +336,15 @@ def test_rollouts_of_go_do_not_fill_own_eyes(passes):
     assert not state.is_terminal()
 
 
+def test_rollouts_of_other_games_are_for_the_player_to_move_too():
+    """The second player is to move, and draws or loses."""
+    game = BoardGame("tic_tac_toe")
+    state = game.start()
+    for action in (4, 1, 0, 2, 6, 3, 5):
+        game.play(state, action)
+    assert -0.9 < rollout_evaluator(game, np.random.default_rng(0), 100)([state])[0] < -0.1
+
+
 def test_with_exact_values_it_loses_no_game_against_the_perfect_player():
     game, rng = BoardGame("tic_tac_toe"), np.random.default_rng(0)
     value_of = minimax_values(game)
