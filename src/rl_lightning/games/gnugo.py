@@ -103,13 +103,16 @@ class GnuGo:
             into.write(command + "\n")
             into.flush()
         lines: list[str] = []
-        while (line := out.readline()).strip() or not lines:
+        while True:
+            line = out.readline()
             if not line:
                 raise RunError(
                     f"GNU Go ended at the command {command!r}: run it by hand to see why"
                 )
             if line.strip():
                 lines.append(line.strip())
+            elif lines:
+                break
         if not lines[0].startswith("="):
             raise RunError(
                 f"GNU Go answers {lines[0]!r} to {command!r}: its board differs from ours"
