@@ -486,7 +486,11 @@ def stand_in(tmp_path, monkeypatch, level_of_trust):
         ),
         "refuses": "for line in sys.stdin: print('? no\\n', flush=True)\n",
         "ends": "",
-        "ends inside an answer": "sys.stdout.write('= ')\n",
+        "ends inside an answer": (
+            "for line in sys.stdin:\n"
+            "    if 'genmove' in line: sys.exit(sys.stdout.write('= ') and 1)\n"
+            "    print('=\\n', flush=True)\n"
+        ),
     }[level_of_trust]
     script.write_text(f"#!{sys.executable}\nimport sys\n{body}")
     script.chmod(0o755)
@@ -510,10 +514,15 @@ def test_moves_are_sent_to_the_program_and_read_from_it(tmp_path, monkeypatch):
     assert player._process.returncode is not None
 
 
-@pytest.mark.parametrize(
-    ("kind", "says"),
-    [("refuses", "answers"), ("ends", "ended at"), ("ends inside an answer", "ended at")],
-)
+def test_a_program_that_ends_inside_an_answer_is_one_line(tmp_path, monkeypatch):
+    stand_in(tmp_path, monkeypatch, "ends inside an answer")
+    player = GnuGo(BoardGame(NINE))
+    with pytest.raises(RunError, match="ended at the command 'genmove B'"):
+        player([player.game.start()])
+    player.close()
+
+
+@pytest.mark.parametrize(("kind", "says"), [("refuses", "answers"), ("ends", "ended at")])
 def test_a_program_that_fails_is_one_line(kind, says, tmp_path, monkeypatch):
     stand_in(tmp_path, monkeypatch, kind)
     started, start = [], gnugo.subprocess.Popen
