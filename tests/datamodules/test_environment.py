@@ -76,6 +76,15 @@ def test_all_environment_copies_and_waves_have_different_starts(stage):
     assert len({start for wave in waves for start in wave}) == 12
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_every_rank_has_as_many_batches_as_its_loaders_say(rank):
+    data = make(rank, world_size=2)
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        assert len([*loader]) == len(loader) == 2
+    recordings = data.predict_dataloader()
+    assert len([*recordings]) == len(recordings) == 2 - rank
+
+
 def test_test_and_predict_have_other_starts_than_validation():
     data = make()
     waves = {stage: starts(getattr(data, f"{stage}_dataloader")()) for stage in ("val", "test")}

@@ -41,6 +41,14 @@ def test_an_environment_that_cannot_be_rendered_is_one_line():
     assert "\n" not in str(error.value)
 
 
+def test_an_environment_that_renders_nothing_is_one_line(monkeypatch):
+    monkeypatch.setattr(UndrawableEnv, "render", lambda self: None)
+    with pytest.raises(
+        ConfigurationError, match=r"cannot render test/Undrawable-v0.*returns no frame: make it"
+    ):
+        EnvironmentMaker("test/Undrawable-v0").make_rendered()
+
+
 def test_a_robot_that_cannot_be_rendered_names_what_to_install(monkeypatch):
     pytest.importorskip("mujoco")
 
