@@ -182,6 +182,14 @@ def test_clutter_adds_pieces_of_digits_and_never_darkens() -> None:
     assert (images[:, 0].any() & images[:, -1].any()).item()
 
 
+def test_training_digits_are_shifted_and_others_are_not(folder: Path) -> None:
+    shifted, plain = make(folder, max_shift=3), make(folder)
+    (images, labels), (as_stored, same_labels) = epoch(shifted), epoch(plain)
+    assert torch.equal(labels, same_labels)
+    assert not torch.equal(images, as_stored)
+    assert torch.equal(shifted.splits["test"][0], plain.splits["test"][0])
+
+
 def test_shift_moves_by_at_most_so_many_pixels() -> None:
     digits = torch.zeros(500, 28, 28, dtype=torch.uint8)
     digits[:, 14, 14] = 1

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from rl_lightning.environments.making import EnvironmentMaker
+from rl_lightning.experience import Decision
 from rl_lightning.interaction.collector import Collector
 from rl_lightning.interaction.evaluation import evaluate, play_episodes, record_episode
 from rl_lightning.replay.ring import ReplayRing
@@ -24,6 +25,16 @@ def counting(num_envs=2, **kwargs):
     collector = Collector(EnvironmentMaker("test/Counting-v0", kwargs).make(num_envs), gamma=0.9)
     collector.reset(0)
     return collector
+
+
+def test_what_the_policy_returned_with_each_action_stands_in_its_row():
+    class Seeing(Always):
+        def act(self, observations, exploration=None):
+            return Decision(super().act(observations), {"seen": 2 * observations})
+
+    rollout = counting(lengths=(3,)).collect(Seeing(0), 9)
+    assert torch.equal(rollout.extras["seen"], 2 * rollout.observations[:-1])
+    assert not rollout.extras["seen"].is_inference()  # so that it can stand in a loss
 
 
 @pytest.mark.parametrize("truncates", [False, True])

@@ -177,3 +177,15 @@ def test_initial_weights_are_orthogonal_times_the_gain():
     initialise_orthogonally(layer, gain=3.0)
     torch.testing.assert_close(layer.weight @ layer.weight.T, 9 * torch.eye(4))
     assert not layer.bias.any()
+
+
+@pytest.mark.parametrize(("network", "convolutions"), [("atari_2013", 2), ("nature", 3)])
+def test_each_layer_of_an_image_network_has_layer_normalisation(network, convolutions):
+    body = make_body(spec(observation_shape=(4, 84, 84)), network, (), layer_norm=True)
+    _, *kinds = [type(layer) for layer in body]
+    assert kinds == [
+        *[nn.Conv2d, nn.GroupNorm, nn.ReLU] * convolutions,
+        *[nn.Flatten, nn.Linear, nn.LayerNorm, nn.ReLU],
+    ]
+    assert all(layer.num_groups == 1 for layer in body if isinstance(layer, nn.GroupNorm))
+    assert body(torch.zeros(2, 4, 84, 84)).shape == (2, body.features)
