@@ -56,6 +56,8 @@ CHAINS: dict[str, list[str]] = defaultdict(list)
 for each in {re.sub(r"configs/(\S+)\.yaml", r"\1", command): None for command in all_commands()}:
     if not any(word in each for word in AWAY):
         CHAINS[chain(each)].append(each)
+for commands in CHAINS.values():  # a page may begin with what a trained agent can do
+    commands.sort(key=lambda command: command.startswith(("gtp", "predict")))
 
 
 def shortened(command: str) -> list[str]:

@@ -99,8 +99,8 @@ def killed_after(seconds, folder, name, *arguments):
     return process.exitcode
 
 
-def test_the_twenty_kills_cover_every_algorithm():
-    assert sum(KILLS.values()) == 20
+def test_twenty_kills_or_more_cover_every_algorithm():
+    assert sum(KILLS.values()) >= 20
     assert {name.split("/")[0] for name in EXPERIMENTS} == {name.split("/")[0] for name in KILLS}
 
 
