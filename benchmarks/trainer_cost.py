@@ -23,7 +23,7 @@ from lightning.pytorch.loggers import Logger
 
 from rl_lightning.callbacks import ExperienceMonitor, MLflowTracker, TargetNetwork
 from rl_lightning.datamodules import ReplayDataModule
-from rl_lightning.modules import DQN, dqn
+from rl_lightning.modules import DQN
 
 WARM_UP = 100
 
@@ -75,7 +75,7 @@ def bare(updates: int, seconds: dict[str, list[float]]) -> None:
     watch(data.ring, "sample", "sampling")
     optimizer, target = agent.configure_optimizers(), TargetNetwork(1, tau=0.01)
     trainer = Trainer(logger=False, enable_checkpointing=False)
-    dqn.should_log = lambda _: False
+    agent.log_loss = lambda loss, q_values: None
     agent._trainer = trainer
     target.on_train_start(trainer, agent)
     for update, batch in enumerate(data.train_dataloader()):
