@@ -260,3 +260,6 @@ def test_priors_of_another_game_are_refused(tmp_path):
         make(priors_checkpoint=str(path))
     with pytest.raises(ConfigurationError, match="there is no checkpoint"):
         make(priors_checkpoint=str(tmp_path / "no.ckpt"))
+    torch.save([1, 2], tmp_path / "list.ckpt")
+    with pytest.raises(ConfigurationError, match="holds no weights"):
+        make(priors_checkpoint=str(tmp_path / "list.ckpt"))

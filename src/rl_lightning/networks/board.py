@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rl_lightning.experience import EnvironmentSpec
 from rl_lightning.networks.bodies import Cast
-from rl_lightning.runtime.checkpoints import load_plain
+from rl_lightning.runtime.checkpoints import load_with_weights
 from rl_lightning.runtime.errors import ConfigurationError
 
 
@@ -135,17 +135,17 @@ def read_policy(path: Path, environment: EnvironmentSpec) -> BoardPolicy:
 
     Args:
         path: The checkpoint.
-        environment: Of the game to be played, which may have another komi.
+        environment: Spec of the game to be played, which may have another komi.
 
     Raises:
         ConfigurationError: If the file has no policy network, or one of another game.
     """
-    saved = load_plain(path)
+    saved = load_with_weights(path)
     settings = saved.get("hyper_parameters", {})
     prefix = "policy."
     weights = {
         name.removeprefix(prefix): value
-        for name, value in saved.get("state_dict", {}).items()
+        for name, value in saved["state_dict"].items()
         if name.startswith(prefix)
     }
     there, shape = settings.get("environment", {}), environment["observation_shape"]

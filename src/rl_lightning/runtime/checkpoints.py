@@ -62,7 +62,7 @@ def check_checkpoint(path: Path, module: Any) -> None:
         ConfigurationError: If the file is missing or unreadable, or if the checkpoint has another
             environment or network.
     """
-    saved = _load_with_weights(path, module)
+    saved = load_with_weights(path, module)
     _compare_hyperparameters(path, saved, module, ignored=())
     _compare_shapes(path, saved["state_dict"], module.state_dict())
 
@@ -86,7 +86,7 @@ def load_weights(path: Path, module: Any) -> str:
         ConfigurationError: If the file is missing or unreadable, or if the checkpoint has another
             network.
     """
-    saved = _load_with_weights(path, module)
+    saved = load_with_weights(path, module)
     _compare_hyperparameters(path, saved, module, ignored=("env_id",))
     counts = getattr(module, "counts", ())
     theirs, ours = (
@@ -111,7 +111,12 @@ def load_weights(path: Path, module: Any) -> str:
     return f"New run with the weights of {', '.join(shared)} from {path}{rest}"
 
 
-def _load_with_weights(path: Path, module: Any) -> Any:
+def load_with_weights(path: Path, module: Any = None) -> Any:
+    """Load a checkpoint, with the weights as `module` names them.
+
+    Raises:
+        ConfigurationError: If there is no such file, or it holds no weights.
+    """
     saved = load_plain(path)
     if not isinstance(saved, dict) or "state_dict" not in saved:
         raise ConfigurationError(f"{path} holds no weights: use a checkpoint from a run's folder")
