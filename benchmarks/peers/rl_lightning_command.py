@@ -15,8 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from front_door import run_watched
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-_SPEED = ("--trainer.max_epochs", "2", "--trainer.limit_val_batches", "0")
-_SPEED = (*_SPEED, "--data.warmup_env_steps", "1000")
+_SPEED = (
+    *("--trainer.max_epochs", "2", "--trainer.limit_val_batches", "0"),
+    *("--data.warmup_env_steps", "1000", "--data.updates_per_epoch", "1500"),
+)
 _EQUAL = ("--data.num_envs", "1", "--data.env_steps_per_update", "1", "--data.batch_size", "256")
 # Configuration, goal, further arguments. A work without a goal measures its second epoch.
 WORKS: dict[str, tuple[str, float | None, tuple[str, ...]]] = {
@@ -25,11 +27,8 @@ WORKS: dict[str, tuple[str, float | None, tuple[str, ...]]] = {
     "cartpole_ppo": ("ppo/cartpole", 475.0, ()),
     "cartpole_pqn": ("pqn/cartpole", 475.0, ()),
     "pendulum": ("sac/pendulum", -200.0, ("--data.updates_per_epoch", "1000")),
-    "halfcheetah_speed_equal": (
-        *("sac/halfcheetah", None),
-        (*_SPEED, *_EQUAL, "--data.updates_per_epoch", "1500"),
-    ),
-    "halfcheetah_speed": ("sac/halfcheetah", None, (*_SPEED, "--data.updates_per_epoch", "1500")),
+    "halfcheetah_speed_equal": ("sac/halfcheetah", None, (*_SPEED, *_EQUAL)),
+    "halfcheetah_speed": ("sac/halfcheetah", None, _SPEED),
     "halfcheetah": ("sac/halfcheetah", 5_000.0, ()),
 }
 

@@ -1,12 +1,14 @@
-"""Clipping of gradients in groups, also with fused optimizers in mixed precision."""
+"""What modules need of Lightning, and clipping of fused optimizers in mixed precision."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import MixedPrecision
 
-from rl_lightning.lightning_adapter.modules import ClippedModule
+from rl_lightning.lightning_adapter.modules import ClippedModule, should_log, trainer_of
 from small_module import SmallModule
 from trainers import quiet
 
@@ -67,3 +69,41 @@ def test_each_group_is_clipped_separately(algorithm):
         assert size.item() == pytest.approx(0.5, rel=1e-3)
     module.configure_gradient_clipping(module.configure_optimizers(), None, algorithm)
     assert module.layer.bias.grad.item() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_a_module_has_a_trainer_or_none():
+    module, trainer = LightningModule(), quiet()
+    assert trainer_of(module) is None
+    module.trainer = trainer
+    assert trainer_of(module) is trainer
+
+
+class Recorder(Logger):
+    name, version = "recorder", 0
+
+    def __init__(self):
+        self.steps = []
+
+    def log_hyperparams(self, params): ...
+
+    def log_metrics(self, metrics, step=None):
+        self.steps.append(step)
+
+
+@pytest.mark.parametrize("flags", [{}, {"accumulate_grad_batches": 2}])
+def test_metrics_are_logged_at_the_updates_that_should_log_says(flags):
+    class Asks(SmallModule):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            self.asked.append((self.trainer.global_step, should_log(self.trainer)))
+            self.log("loss", loss)
+            return loss
+
+    module, logger = Asks(), Recorder()
+    module.asked = []
+    Trainer(
+        accelerator="cpu", logger=logger, log_every_n_steps=2, max_epochs=2,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, **flags,
+    ).fit(module, module.loader())  # fmt: skip
+    assert logger.steps == sorted({step for step, is_logged in module.asked if is_logged})
+    assert 0 < len(logger.steps) < len({step for step, _ in module.asked})

@@ -1,12 +1,11 @@
-"""PPO: its loss by hand, the advantages of a rollout, and that it learns."""
+"""PPO: its loss by hand, and the advantages of a rollout."""
 
 import pytest
 import torch
-from lightning import Trainer, seed_everything
+from lightning import Trainer
 from torch import Tensor
 
 from loss_terms import with_trainer
-from rl_lightning.datamodules import RolloutMinibatchDataModule
 from rl_lightning.experience import EnvironmentSpec, Exploration, Minibatch, Rollout
 from rl_lightning.functional.returns import generalised_advantages
 from rl_lightning.modules import PPO
@@ -176,54 +175,3 @@ def test_advantages_are_standardised_unless_asked_otherwise() -> None:
 def test_impossible_settings_are_refused(options) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         PPO(DISCRETE, **options)
-
-
-def fit(module: PPO, data: RolloutMinibatchDataModule, epochs: int) -> None:
-    Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    ).fit(module, data)
-
-
-class TruncationIsTermination(PPO):
-    def prepare(self, rollout: Rollout) -> Rollout:
-        return super().prepare(rollout._replace(discounts=rollout.discounts * ~rollout.ends))
-
-
-@pytest.mark.parametrize("kind", [PPO, TruncationIsTermination])
-def test_values_bootstrap_through_time_limits(kind) -> None:
-    seed_everything(0, verbose=False)
-    data = RolloutMinibatchDataModule(
-        *("test/Endless-v0", 2, 2),
-        num_envs=4, rollout_length=6, gamma=GAMMA, updates_per_epoch=400,
-    )  # fmt: skip
-    module = kind(
-        data.environment,
-        hidden_sizes=(),
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.2),
-    )
-    fit(module, data, 1)
-    value = module.values(torch.ones(1, 1)).item()
-    if kind is PPO:
-        assert value == pytest.approx(1 / (1 - GAMMA), rel=0.05)
-    else:
-        assert value < 0.7 / (1 - GAMMA)
-
-
-def test_a_contextual_bandit_is_learned() -> None:
-    seed_everything(0, verbose=False)
-    data = RolloutMinibatchDataModule(
-        "test/Signal-v0", num_envs=8, rollout_length=16, gamma=0.0, updates_per_epoch=160
-    )
-    module = PPO(
-        data.environment,
-        hidden_sizes=[16],
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
-    )
-    fit(module, data, 1)
-    assert module.act(torch.tensor([[-1.0], [1.0]])).tolist() == [0, 1]

@@ -1,12 +1,10 @@
-"""PQN: its loss by hand, the targets of a rollout, and that it learns."""
+"""PQN: its loss by hand, and the targets of a rollout."""
 
 import pytest
 import torch
-from lightning import Trainer, seed_everything
 from torch import Tensor, nn
 
 from loss_terms import with_trainer
-from rl_lightning.datamodules import RolloutMinibatchDataModule
 from rl_lightning.experience import Decision, Exploration, Minibatch, Rollout
 from rl_lightning.modules import PQN
 from rl_lightning.runtime.errors import ConfigurationError
@@ -104,56 +102,3 @@ def test_impossible_settings_are_refused() -> None:
         PQN(FOUR_ACTIONS, q_lambda=-0.1)
     with pytest.raises(ConfigurationError, match="PQN needs discrete actions"):
         PQN(spec("x", (3,), action_shape=(1,)))
-
-
-def fit(module: PQN, data: RolloutMinibatchDataModule) -> None:
-    Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    ).fit(module, data)
-
-
-class TruncationIsTermination(PQN):
-    def prepare(self, rollout: Rollout) -> Rollout:
-        return super().prepare(rollout._replace(discounts=rollout.discounts * ~rollout.ends))
-
-
-@pytest.mark.parametrize("kind", [PQN, TruncationIsTermination])
-def test_values_bootstrap_through_time_limits(kind) -> None:
-    seed_everything(0, verbose=False)
-    data = RolloutMinibatchDataModule(
-        *("test/Endless-v0", 2, 2),
-        num_envs=4, rollout_length=6, gamma=GAMMA, updates_per_epoch=400,
-    )  # fmt: skip
-    module = kind(
-        data.environment,
-        hidden_sizes=(),
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.2),
-    )
-    fit(module, data)
-    value = module.values(torch.ones(1, 1)).item()
-    if kind is PQN:
-        assert value == pytest.approx(1 / (1 - GAMMA), rel=0.05)
-    else:
-        assert value < 0.7 / (1 - GAMMA)
-
-
-def test_a_contextual_bandit_is_learned() -> None:
-    seed_everything(0, verbose=False)
-    data = RolloutMinibatchDataModule(
-        "test/Signal-v0", num_envs=8, rollout_length=16, gamma=0.0, updates_per_epoch=320
-    )
-    module = PQN(
-        data.environment,
-        hidden_sizes=[16],
-        epsilon_env_steps=1_000,
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
-    )
-    fit(module, data)
-    assert module.act(torch.tensor([[-1.0], [1.0]])).tolist() == [0, 1]
-    torch.testing.assert_close(module.values(torch.ones(1, 1)), torch.ones(1), atol=0.1, rtol=0)

@@ -93,9 +93,10 @@ class ReplayDataModule(OnlineDataModule):
         super().__init__(env_id, **options)
         self.replay_ratio = _replay_ratio(env_steps_per_update, replay_ratio)
         _check_sizes(capacity, batch_size, self.replay_ratio, self.num_envs)
-        # An update costs so many units of `_due`, and an environment step gives so many.
+        # `_due` counts the updates that the environment steps so far allow and that have not been
+        # made. It is an integer, because it counts fractions of an update: an environment step
+        # adds `_units_of_step` to it, and an update takes `_units_of_update` from it.
         self._units_of_step, self._units_of_update = self.replay_ratio.as_integer_ratio()
-        # Units of updates that the environment steps so far allow, and that have not been made.
         self._due = 0
         self.batch_size = batch_size
         self.capacity = capacity

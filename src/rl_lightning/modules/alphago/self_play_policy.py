@@ -96,8 +96,7 @@ class SelfPlayPolicy(BoardPlayer):
             values.detach(), batch.lengths, batch.outcomes, self.gae_lambda
         )
         if self.normalise_advantages:
-            everywhere = torch.ones_like(advantages, dtype=torch.bool)
-            advantages = standardised_over_ranks(advantages, everywhere)
+            advantages = standardised_over_ranks(advantages)
         chosen = log_probs.gather(1, batch.actions[:, None]).squeeze(1)
         probs = log_probs.exp()
         terms = {
